@@ -1,0 +1,300 @@
+//! How a record lies in the ring.
+//!
+//! A record is the fixed part of its kind (see [`crate::schema::record`]), then
+//! as many 8-byte words as the header's `args` says (the arguments of a system
+//! call), then the attachments, each a head of four bytes and its bytes padded
+//! to four. Everything is in the byte order of the machine.
+
+/// Changes whenever a record, a map value or a global changes its layout. The
+/// loader refuses an object with another version.
+pub const WIRE_VERSION: u32 = 1;
+
+/// The largest record: two paths of 4 KiB and a short string, or the arguments of an exec.
+pub const RECORD_BYTES_MAX: usize = 16 * 1024;
+
+/// The longest string read from a process, the terminating NUL included (`PATH_MAX`).
+pub const STRING_BYTES_MAX: usize = 4096;
+
+/// The most bytes of a socket address (`sizeof(struct sockaddr_storage)`).
+pub const SOCKADDR_BYTES_MAX: usize = 128;
+
+/// Bytes of an address in a network record: `sizeof(struct sockaddr_in6)`.
+pub const INET_SOCKADDR_BYTES: usize = 28;
+
+/// The most bytes of arguments kept of an exec.
+pub const EXEC_ARGS_BYTES_MAX: usize = 4096;
+
+/// The most arguments a system call has.
+pub const SYSCALL_ARGS_MAX: usize = 6;
+
+/// The most strings and addresses read for one call.
+pub const SYSCALL_ATTACHMENTS_MAX: usize = 3;
+
+/// The attachment number of the wait channel of a call that has not returned.
+/// The numbers below it are those of the arguments.
+pub const ATTACHMENT_WAIT_CHANNEL: u8 = 6;
+
+/// Bytes of a thread's name (`TASK_COMM_LEN`).
+pub const COMM_BYTES: usize = 16;
+
+/// Numbers a field may have on the wire.
+pub trait WireInt {
+    /// Whether it is sign-extended when widened.
+    const SIGNED: bool;
+}
+macro_rules! wire_int {
+    ($($type:ty: $signed:literal),*) => { $(impl WireInt for $type { const SIGNED: bool = $signed; })* };
+}
+wire_int!(u8: false, u16: false, u32: false, u64: false, i32: true, i64: true);
+
+/// What every record begins with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Bytes of the whole record, this header included.
+    pub bytes: u16,
+    /// A [`crate::schema::Kind`].
+    pub kind: u8,
+    /// How many argument words follow the fixed part.
+    pub args: u8,
+    /// [`flag`] bits.
+    pub flags: u16,
+    /// How many attachments follow.
+    pub attachments: u8,
+    /// Always 0.
+    pub reserved: u8,
+    /// For a system call: the low half of this CPU's running number of calls.
+    pub seq: u32,
+    /// For a system call: how many were filtered since the last record of one.
+    pub filtered: u32,
+    /// When the event happened, `CLOCK_MONOTONIC`.
+    pub ts_ns: u64,
+    /// The process, 0 when there is none.
+    pub pid: u32,
+    /// The thread, 0 when there is none.
+    pub tid: u32,
+}
+
+const _: () = assert!(size_of::<Header>() == 32);
+
+/// Bits of [`Header::flags`].
+pub mod flag {
+    /// The exit was seen without an entry: no duration, number from the registers.
+    pub const NO_ENTRY: u16 = 1 << 0;
+    /// The call does not return (`exit`, `exit_group`).
+    pub const NO_RETURN: u16 = 1 << 1;
+    /// A 32-bit call on a 64-bit kernel.
+    pub const COMPAT: u16 = 1 << 2;
+    /// Strings were read more than [`super::LATE_NS`] after entry: the program
+    /// had time to change them.
+    pub const LATE: u16 = 1 << 3;
+    /// The call had not returned when the window was frozen.
+    pub const UNFINISHED: u16 = 1 << 4;
+    /// The call began before the recording: its age is a lower bound.
+    pub const BEFORE_RECORDING: u16 = 1 << 5;
+    /// The arguments are unknown (`rt_sigreturn` has lost them).
+    pub const NO_ARGS: u16 = 1 << 6;
+}
+
+/// A call that lasted longer carries [`flag::LATE`] on its strings.
+pub const LATE_NS: u64 = 10_000_000;
+
+/// The head of an attachment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct AttachmentHead {
+    /// Which one: an argument's number, or the index in the schema.
+    pub index: u8,
+    /// [`attachment_flag`] bits.
+    pub flags: u8,
+    /// Bytes that follow, without the padding to four.
+    pub bytes: u16,
+}
+
+/// Bits of [`AttachmentHead::flags`].
+pub mod attachment_flag {
+    /// The memory could not be read.
+    pub const UNREADABLE: u8 = 1 << 0;
+    /// There was more than is kept.
+    pub const CUT: u8 = 1 << 1;
+}
+
+/// What the exit program does for one system call, a value of the map `PLAN`.
+///
+/// ```text
+/// bits 0-2    number of arguments
+/// bits 4-7    what is special, see `special`
+/// bits 8-15   first attachment, see `attach`
+/// bits 16-23  second
+/// bits 24-31  third
+/// ```
+pub mod plan {
+    /// Kinds of attachment, in bits 3-5 of its byte; bits 0-2 are the argument.
+    pub mod attach {
+        /// Nothing.
+        pub const NONE: u32 = 0;
+        /// The argument points to a string.
+        pub const STRING: u32 = 1;
+        /// The argument points to a socket address whose length is the next argument.
+        pub const SOCKADDR: u32 = 2;
+        /// The argument points to a socket address the kernel wrote, the next one
+        /// to its length.
+        pub const SOCKADDR_OUT: u32 = 3;
+    }
+    /// Calls that do not go the ordinary way, in bits 4-7.
+    pub mod special {
+        /// Nothing.
+        pub const NONE: u32 = 0;
+        /// `execve`, `execveat`: the path is read at entry as well.
+        pub const EXEC: u32 = 1;
+        /// `exit`, `exit_group`: recorded at entry.
+        pub const EXIT: u32 = 2;
+        /// `rt_sigreturn`: number from the slot, no arguments.
+        pub const SIGRETURN: u32 = 3;
+    }
+    /// A plan for a call with this many arguments.
+    pub const fn new(args: u32, special: u32) -> u32 {
+        args & 7 | (special & 15) << 4
+    }
+    /// The plan with an attachment at `position` 0, 1 or 2.
+    pub const fn with_attachment(plan: u32, position: u32, kind: u32, arg: u32) -> u32 {
+        plan | ((kind & 7) << 3 | arg & 7) << (8 + 8 * position)
+    }
+    /// A call that is not in the table: all six words are kept.
+    pub const UNKNOWN: u32 = new(6, special::NONE);
+}
+
+/// Entries of `PLAN` and `CALLS`: native calls, then 32-bit ones.
+pub const CALLS_MAX: u32 = 1024;
+/// Where the 32-bit calls begin.
+pub const CALLS_COMPAT: u32 = 512;
+
+/// The place of a call in `PLAN` and `CALLS`. Numbers no table has share the last place.
+pub const fn call_index(nr: i64, compat: bool) -> u32 {
+    let place = if nr >= 0 && nr < CALLS_COMPAT as i64 - 1 { nr as u32 } else { CALLS_COMPAT - 1 };
+    if compat { CALLS_COMPAT + place } else { place }
+}
+
+/// Per call and CPU, a value of the map `CALLS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallCounts {
+    /// Calls that reached their exit (or the entry of one that does not return)
+    /// and were not filtered.
+    pub seen: u64,
+    /// Those whose record found no room.
+    pub lost: u64,
+}
+
+/// Why an event was not offered to the ring.
+pub mod filtered {
+    /// It was the recorder's own.
+    pub const OWN: usize = 0;
+    /// The first return of a new thread, which is not a call.
+    pub const CHILD_RETURN: usize = 1;
+    /// How many reasons there are.
+    pub const COUNT: usize = 2;
+    /// Their names.
+    pub const NAMES: [&str; COUNT] = ["own", "child_return"];
+}
+
+/// Why events are missing.
+pub mod lost {
+    /// The ring was full.
+    pub const RING_FULL: u32 = 1;
+    /// The kernel did not run the program.
+    pub const KERNEL_SKIPPED: u32 = 2;
+    /// Their names, by number.
+    pub const NAMES: [&str; 3] = ["unknown", "ring_full", "kernel_skipped"];
+}
+
+/// Kinds counted per CPU; a kind's number is its place.
+pub const KINDS_MAX: usize = 16;
+
+/// Counters of one CPU, a value of the map `COUNTERS`. None of them is ever reset.
+///
+/// Only task context with preemption disabled touches `calls`: plain increments.
+/// Everything else can meet an interrupt on the same CPU and is added atomically.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Counters {
+    /// System calls offered: the running number.
+    pub calls: u64,
+    /// System calls filtered, by reason.
+    pub calls_filtered: [u64; filtered::COUNT],
+    /// Events of other kinds that were filtered.
+    pub others_filtered: u64,
+    /// Events offered to the ring, by kind.
+    pub seen: [u64; KINDS_MAX],
+    /// Events the ring took, by kind.
+    pub stored: [u64; KINDS_MAX],
+    /// Events the ring had no room for, by kind.
+    pub lost: [u64; KINDS_MAX],
+    /// How many programs are between their first count and their last on this CPU.
+    pub busy: u64,
+    /// Losses since the last `lost` record.
+    pub pending_lost: u64,
+    /// The first of them.
+    pub pending_first_ns: u64,
+    /// The last of them.
+    pub pending_last_ns: u64,
+    /// Calls filtered since the last record of a call.
+    pub pending_filtered: u64,
+    /// The reader's position when it was last woken.
+    pub woken_at: u64,
+}
+
+/// The slot of a thread: the call it is in, a value of the map `SLOTS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Slot {
+    /// When the call was entered.
+    pub entry_ns: u64,
+    /// Its number.
+    pub nr: i64,
+    /// Its arguments.
+    pub args: [u64; SYSCALL_ARGS_MAX],
+    /// A [`slot_state`].
+    pub state: u32,
+    /// [`flag::COMPAT`] or 0.
+    pub flags: u32,
+}
+
+/// States of a [`Slot`].
+pub mod slot_state {
+    /// The thread is in no call.
+    pub const EMPTY: u32 = 0;
+    /// The thread is in the call the slot holds.
+    pub const IN_CALL: u32 = 1;
+    /// The thread was just created: its first return is not a call.
+    pub const CHILD: u32 = 2;
+}
+
+/// What the task iterator writes for a thread that is in a call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SlotRow {
+    /// The process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// Its slot.
+    pub slot: Slot,
+}
+
+/// Settings that can change while recording, the only value of the map `CONFIG`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Config {
+    /// The recorder's own process: filtered. 0: nothing is recorded yet.
+    pub own_pid: u32,
+    /// Not 0 while recording.
+    pub recording: u32,
+    /// A ring that holds more than this many bytes wakes the reader.
+    pub wake_bytes: u64,
+}
+
+/// First argument of the `prctl` by which the recorder checks that its own event
+/// comes through the whole path; the only own call that is recorded. No kernel
+/// knows this option, so the call fails with `EINVAL` and does nothing.
+pub const CANARY_OPTION: u64 = 0x4b46_5231;

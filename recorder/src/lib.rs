@@ -1,0 +1,2 @@
+//! A kernel-event flight recorder.
+pub mod event;
