@@ -14,6 +14,9 @@ use crate::wire::{Header, WireInt};
 pub enum Meaning {
     /// A plain signed number.
     Number,
+    /// A plain signed number of 32 bits: the kernel ignores the upper half of the
+    /// register, which may hold anything.
+    Int,
     /// A plain unsigned number, or a pointer: printed in hexadecimal when large.
     Address,
     /// A number of bytes.
@@ -44,6 +47,8 @@ pub enum Meaning {
     Argv,
     /// A socket address as the kernel lays it out.
     Sockaddr,
+    /// The same, where the kernel writes it; the next argument points to its length.
+    SockaddrOut,
     /// The length argument that belongs to a socket address.
     SockaddrLen,
     /// The number of a system call.
@@ -101,6 +106,89 @@ pub enum FlagSet {
     Clock,
     /// `madvise(2)` advice.
     Madvise,
+    /// `unlinkat(2)`: `AT_REMOVEDIR`, a bit that other `*at` calls give another name.
+    AtUnlink,
+    /// `faccessat2(2)`: `AT_EACCESS` and others, for the same reason.
+    AtAccess,
+    /// `accept4(2)`: `SOCK_CLOEXEC`, `SOCK_NONBLOCK`.
+    Accept,
+    /// Calls that make a descriptor (`pipe2`, `dup3`, `signalfd4` and others): the
+    /// bits of `open(2)` under whatever prefix, without an access mode.
+    NewDescriptor,
+    /// `eventfd2(2)`: `EFD_*`.
+    Eventfd,
+    /// `memfd_create(2)`: `MFD_*`.
+    Memfd,
+    /// `unshare(2)`, `setns(2)`: `CLONE_*` without a signal.
+    Namespace,
+    /// `renameat2(2)`: `RENAME_*`.
+    Rename,
+    /// `mount(2)`: `MS_*`.
+    Mount,
+    /// `umount2(2)`: `MNT_*`.
+    Umount,
+    /// `move_mount(2)`: `MOVE_MOUNT_*`.
+    MoveMount,
+    /// `open_tree(2)`: `OPEN_TREE_*`, `AT_*`.
+    OpenTree,
+    /// `fsconfig(2)` commands.
+    FsConfig,
+    /// `prctl(2)` options.
+    Prctl,
+    /// `arch_prctl(2)` codes.
+    ArchPrctl,
+    /// `getrlimit(2)`: `RLIMIT_*`.
+    Resource,
+    /// `waitid(2)`: `P_*`.
+    IdType,
+    /// `setsockopt(2)`: `SOL_*`.
+    SocketLevel,
+    /// `socketcall(2)` of 32-bit x86: which call.
+    SocketCall,
+    /// `flock(2)`: `LOCK_*`.
+    Flock,
+    /// `msync(2)`: `MS_*`.
+    Msync,
+    /// `mremap(2)`: `MREMAP_*`.
+    Mremap,
+    /// `mlockall(2)`: `MCL_*`.
+    MlockAll,
+    /// `close_range(2)`: `CLOSE_RANGE_*`.
+    CloseRange,
+    /// `fallocate(2)`: `FALLOC_FL_*`.
+    Fallocate,
+    /// `fadvise64(2)`: `POSIX_FADV_*`.
+    Fadvise,
+    /// `sync_file_range(2)`: `SYNC_FILE_RANGE_*`.
+    SyncRange,
+    /// `splice(2)`: `SPLICE_F_*`.
+    Splice,
+    /// `preadv2(2)`, `pwritev2(2)`: `RWF_*`.
+    ReadWrite,
+    /// `setxattr(2)`: `XATTR_*`.
+    Xattr,
+    /// `statx(2)` mask: `STATX_*`.
+    StatxMask,
+    /// `inotify_add_watch(2)`: `IN_*`.
+    Inotify,
+    /// `setitimer(2)`: `ITIMER_*`.
+    Itimer,
+    /// `timer_settime(2)`, `clock_nanosleep(2)`: `TIMER_ABSTIME`.
+    TimerSet,
+    /// `getrusage(2)`: `RUSAGE_*`.
+    Rusage,
+    /// `setpriority(2)`: `PRIO_*`.
+    Priority,
+    /// `sched_setscheduler(2)`: `SCHED_*`.
+    SchedPolicy,
+    /// `ptrace(2)` requests.
+    Ptrace,
+    /// `seccomp(2)` operations.
+    Seccomp,
+    /// `bpf(2)` commands.
+    Bpf,
+    /// `getrandom(2)`: `GRND_*`.
+    Random,
 }
 
 /// One field that is a number in the fixed part of a record.

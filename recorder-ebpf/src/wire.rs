@@ -5,10 +5,6 @@
 //! call), then the attachments, each a head of four bytes and its bytes padded
 //! to four. Everything is in the byte order of the machine.
 
-/// Changes whenever a record, a map value or a global changes its layout. The
-/// loader refuses an object with another version.
-pub const WIRE_VERSION: u32 = 1;
-
 /// The largest record: two paths of 4 KiB and a short string, or the arguments of an exec.
 pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 
@@ -65,8 +61,8 @@ pub struct Header {
     pub reserved: u8,
     /// For a system call: the low half of this CPU's running number of calls.
     pub seq: u32,
-    /// For a system call: how many were filtered since the last record of one.
-    pub filtered: u32,
+    /// For a system call: how many were filtered or lost since the last record of one.
+    pub skipped: u32,
     /// When the event happened, `CLOCK_MONOTONIC`.
     pub ts_ns: u64,
     /// The process, 0 when there is none.
@@ -92,7 +88,8 @@ pub mod flag {
     pub const UNFINISHED: u16 = 1 << 4;
     /// The call began before the recording: its age is a lower bound.
     pub const BEFORE_RECORDING: u16 = 1 << 5;
-    /// The arguments are unknown (`rt_sigreturn` has lost them).
+    /// The arguments are unknown (`rt_sigreturn` has lost them); of an exec or exit,
+    /// how (a kernel without BTF does not say).
     pub const NO_ARGS: u16 = 1 << 6;
 }
 
@@ -151,6 +148,8 @@ pub mod plan {
         pub const EXIT: u32 = 2;
         /// `rt_sigreturn`: number from the slot, no arguments.
         pub const SIGRETURN: u32 = 3;
+        /// `accept`, `accept4`: the caller owns the new socket.
+        pub const ACCEPT: u32 = 4;
     }
     /// A plan for a call with this many arguments.
     pub const fn new(args: u32, special: u32) -> u32 {
@@ -238,10 +237,21 @@ pub struct Counters {
     pub pending_first_ns: u64,
     /// The last of them.
     pub pending_last_ns: u64,
-    /// Calls filtered since the last record of a call.
-    pub pending_filtered: u64,
+    /// Calls filtered or lost since the last record of a call.
+    pub pending_skipped: u64,
     /// The reader's position when it was last woken.
     pub woken_at: u64,
+}
+
+/// Everything one CPU counts, in one value of the maps `COUNTERS` and `CUTS`:
+/// one look-up per event.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct PerCpu {
+    /// Totals and the ledger.
+    pub counters: Counters,
+    /// By call, see [`call_index`].
+    pub calls: [CallCounts; CALLS_MAX as usize],
 }
 
 /// The slot of a thread: the call it is in, a value of the map `SLOTS`.
@@ -294,7 +304,8 @@ pub struct Config {
     pub wake_bytes: u64,
 }
 
-/// First argument of the `prctl` by which the recorder checks that its own event
-/// comes through the whole path; the only own call that is recorded. No kernel
-/// knows this option, so the call fails with `EINVAL` and does nothing.
-pub const CANARY_OPTION: u64 = 0x4b46_5231;
+/// First argument of the call by which the recorder checks that its own event
+/// comes through the whole path: the only own call that is recorded. It asks for
+/// the session (`getsid`) of a process whose number no kernel gives out
+/// (`PID_MAX_LIMIT` is 2^22), so the call fails with `ESRCH` and does nothing.
+pub const CANARY_PID: u64 = 0x4b46_5231;

@@ -1,0 +1,199 @@
+//! Every map and every global.
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array, ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use recorder_ebpf::wire::{CALLS_MAX, Config, PerCpu, RECORD_BYTES_MAX, STRING_BYTES_MAX};
+
+/// Room for the largest ring the loader asks for; it sets the real size.
+pub(crate) const RING_BYTES: usize = 64 * 1024;
+/// Room for every CPU the loader finds; it sets the real number.
+pub(crate) const CPUS: usize = 1;
+
+/// One ring per CPU: CPUs never meet at a lock.
+#[btf_map]
+pub(crate) static RINGS: ArrayOfMaps<RingBuf<(), RING_BYTES>, CPUS> = ArrayOfMaps::new();
+
+/// What can change while recording.
+#[btf_map]
+pub(crate) static CONFIG: Array<Config, 1> = Array::new();
+
+/// What the exit program does for each call, see `wire::plan`.
+#[btf_map]
+pub(crate) static PLAN: Array<u32, { CALLS_MAX as usize }> = Array::new();
+
+/// The counters as they run.
+#[btf_map]
+pub(crate) static COUNTERS: PerCpuArray<PerCpu, 1> = PerCpuArray::new();
+
+/// The counters as they were when the CPU was last cut.
+#[btf_map]
+pub(crate) static CUTS: PerCpuArray<PerCpu, 1> = PerCpuArray::new();
+
+/// Bytes of the buffer a record is put together in: the largest offset an
+/// attachment may begin at, and the largest attachment behind it.
+pub(crate) const SCRATCH_BYTES: usize = RECORD_BYTES_MAX + STRING_BYTES_MAX + 64;
+
+/// Where a record of a system call or of an exec is put together. Only task
+/// context uses it, with preemption disabled.
+#[btf_map]
+pub(crate) static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES], 1> = PerCpuArray::new();
+
+/// The path of an exec, read at its entry: when it succeeds the memory is gone.
+#[repr(C)]
+pub(crate) struct ExecPath {
+    /// What `bpf_probe_read_user_str` answered: bytes with the NUL, or an error.
+    pub(crate) answer: i64,
+    /// The path.
+    pub(crate) bytes: [u8; STRING_BYTES_MAX],
+}
+
+/// By task; more execs than this at the same moment lose the path of the oldest.
+#[btf_map]
+pub(crate) static EXEC_PATHS: LruHashMap<u64, ExecPath, 128> = LruHashMap::new();
+
+/// Who owns a socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    /// The process.
+    pub(crate) pid: u32,
+    /// The thread that connected, listened or accepted.
+    pub(crate) tid: u32,
+}
+
+/// By the address of `struct sock`.
+#[btf_map]
+pub(crate) static SOCKET_OWNERS: LruHashMap<u64, Owner, 16384> = LruHashMap::new();
+
+/// Listeners by local port: an accepted connection belongs to its listener's
+/// process until somebody accepts it.
+#[btf_map]
+pub(crate) static LISTENERS: LruHashMap<u32, Owner, 4096> = LruHashMap::new();
+
+/// Where fields lie in kernel structures, from the running kernel's BTF. Set
+/// before load, so that the verifier sees constants.
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $( $(#[$doc])* #[unsafe(no_mangle)] pub(crate) static $name: Global<u32> = Global::new(0); )*
+    };
+}
+
+#[cfg(feature = "btf")]
+offsets! {
+    /// The word of `task_struct.thread_info` that holds `COMPAT_BIT`.
+    TASK_COMPAT_WORD;
+    /// `task_struct.pid`.
+    TASK_PID;
+    /// `task_struct.tgid`.
+    TASK_TGID;
+    /// `task_struct.exit_code`.
+    TASK_EXIT_CODE;
+    /// `task_struct.mm`.
+    TASK_MM;
+    /// `task_struct.files`.
+    TASK_FILES;
+    /// `files_struct.fdt`.
+    FILES_FDT;
+    /// `fdtable.fd`.
+    FDTABLE_FD;
+    /// `file.private_data`.
+    FILE_PRIVATE_DATA;
+    /// `mm_struct.arg_start`.
+    MM_ARG_START;
+    /// `mm_struct.arg_end`.
+    MM_ARG_END;
+    /// `linux_binprm.filename`.
+    BPRM_FILENAME;
+    /// `sock_common.skc_family`.
+    SOCK_FAMILY;
+    /// `sock_common.skc_num`.
+    SOCK_NUM;
+    /// `sock_common.skc_dport`.
+    SOCK_DPORT;
+    /// `sock_common.skc_rcv_saddr`.
+    SOCK_SADDR;
+    /// `sock_common.skc_daddr`.
+    SOCK_DADDR;
+    /// `sock_common.skc_v6_rcv_saddr`.
+    SOCK_SADDR6;
+    /// `sock_common.skc_v6_daddr`.
+    SOCK_DADDR6;
+    /// `sock_common.skc_state`.
+    SOCK_STATE;
+    /// `sock.sk_protocol`.
+    SOCK_PROTOCOL;
+    /// `socket.sk`.
+    SOCKET_SK;
+    /// `sk_buff.head`.
+    SKB_HEAD;
+    /// `sk_buff.network_header`.
+    SKB_NETWORK_HEADER;
+    /// `sk_buff.transport_header`.
+    SKB_TRANSPORT_HEADER;
+}
+
+#[cfg(not(feature = "btf"))]
+offsets! {
+    /// `child_pid` in the format of `sched/sched_process_fork`.
+    FORK_CHILD_PID;
+    /// `filename` (a data location) in the format of `sched/sched_process_exec`.
+    EXEC_FILENAME;
+    /// `old_pid` in the format of `sched/sched_process_exec`.
+    EXEC_OLD_PID;
+    /// `pid` in the format of `task/task_rename`.
+    RENAME_PID;
+    /// `newcomm` in the format of `task/task_rename`.
+    RENAME_NEWCOMM;
+    /// `skaddr` in the format of `sock/inet_sock_set_state`.
+    STATE_SKADDR;
+    /// `oldstate` in the format of `sock/inet_sock_set_state`.
+    STATE_OLD;
+    /// `newstate` in the format of `sock/inet_sock_set_state`.
+    STATE_NEW;
+    /// `sport`, then `dport`, in the format of `sock/inet_sock_set_state`.
+    STATE_SPORT;
+    /// `family` in the format of `sock/inet_sock_set_state`.
+    STATE_FAMILY;
+    /// `protocol` in the format of `sock/inet_sock_set_state`.
+    STATE_PROTOCOL;
+    /// `saddr`, then `daddr`, in the format of `sock/inet_sock_set_state`.
+    STATE_SADDR;
+    /// `saddr_v6`, then `daddr_v6`, in the format of `sock/inet_sock_set_state`.
+    STATE_SADDR6;
+}
+
+/// The kernel's array by thread id where there is no task storage. A thread
+/// whose id is beyond it is recorded without duration.
+#[cfg(not(feature = "btf"))]
+#[btf_map]
+pub(crate) static SLOTS: Array<recorder_ebpf::wire::Slot, 1> = Array::new();
+
+/// A task storage map: aya-ebpf has no type for it. Needs Linux 5.11.
+#[cfg(feature = "btf")]
+#[repr(C)]
+pub(crate) struct TaskStorage<T> {
+    r#type: *const [i32; 29], // BPF_MAP_TYPE_TASK_STORAGE
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; 1], // BPF_F_NO_PREALLOC
+}
+
+// SAFETY: the fields are placeholders that only the loader reads; the kernel
+// hands out the values.
+#[cfg(feature = "btf")]
+unsafe impl<T> Sync for TaskStorage<T> {}
+
+/// The call each thread is in. Grows with live threads and dies with them.
+#[cfg(feature = "btf")]
+#[btf_map]
+pub(crate) static SLOTS: TaskStorage<recorder_ebpf::wire::Slot> = TaskStorage {
+    r#type: core::ptr::null(),
+    key: core::ptr::null(),
+    value: core::ptr::null(),
+    max_entries: core::ptr::null(),
+    map_flags: core::ptr::null(),
+};

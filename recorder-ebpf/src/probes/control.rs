@@ -1,0 +1,124 @@
+//! What the recorder itself runs: enrol, cut, and (with BTF) list the slots.
+
+use aya_ebpf::{
+    helpers::generated::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ringbuf_output},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use recorder_ebpf::{
+    schema::{Kind, record},
+    wire::{CALLS_MAX, PerCpu},
+};
+
+use crate::{
+    emit::{flush_losses, header, now_ns},
+    maps::{CONFIG, COUNTERS, CUTS, RINGS},
+};
+
+/// Run once by the recorder: the process that runs it is the recorder, by its id
+/// in the initial pid namespace, whichever one it sees itself in.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn enroll(_ctx: RawTracePointContext) -> i32 {
+    if let Some(config) = CONFIG.get_ptr_mut(0) {
+        // SAFETY: a map value; the helper only reads two numbers.
+        unsafe { (*config).own_pid = (bpf_get_current_pid_tgid() >> 32) as u32 };
+    }
+    0
+}
+
+/// Run on each CPU when the window is frozen: copies the counters and puts a
+/// mark into the ring, so that both speak of the same moment. Never attached.
+///
+/// On another CPU it runs in an interrupt, and may find a program half way
+/// between its first count and its last: `busy` says so, and the recorder asks
+/// again.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn cut(ctx: RawTracePointContext) -> i32 {
+    let nonce: u64 = ctx.arg(0);
+    let (Some(from), Some(to)) = (COUNTERS.get_ptr_mut(0), CUTS.get_ptr_mut(0)) else { return 0 };
+    // SAFETY: map values of this CPU; `RINGS` holds rings of the size the
+    // verifier knows.
+    unsafe {
+        let busy = (*from).counters.busy;
+        let Some(ring) = RINGS.get(bpf_get_smp_processor_id()) else { return 0 };
+        let ring = core::ptr::from_ref(ring).cast_mut().cast();
+        if busy == 0 {
+            flush_losses(ring, &raw mut (*from).counters);
+            copy(from, to);
+        }
+        let mut mark = record::Cut { header: header(Kind::Cut, now_ns(), 0), nonce, busy };
+        let bytes = size_of::<record::Cut>() as u64;
+        let flags = u64::from(aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP);
+        // The answer is the program's own: 0 the mark is in the ring, 1 it found
+        // no room, and the recorder drains and asks again.
+        if bpf_ringbuf_output(ring, (&raw mut mark).cast(), bytes, flags) == 0 { 0 } else { 1 }
+    }
+}
+
+/// Copies a value word by word: there is no `memcpy` of 16 KiB in BPF.
+///
+/// # Safety
+/// Both are map values.
+#[inline(always)]
+unsafe fn copy(from: *const PerCpu, to: *mut PerCpu) {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        (*to).counters = (*from).counters;
+        for place in 0..CALLS_MAX as usize {
+            (*to).calls[place].seen = (*from).calls[place].seen;
+            (*to).calls[place].lost = (*from).calls[place].lost;
+        }
+    }
+}
+
+#[cfg(feature = "btf")]
+mod listing {
+    use core::ffi::c_void;
+
+    use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_seq_write};
+    use recorder_ebpf::wire::{SlotRow, slot_state};
+
+    use crate::{
+        maps::{TASK_PID, TASK_TGID},
+        probes::{read_field, syscall::slot_of},
+    };
+
+    /// `struct bpf_iter_meta`, include/linux/bpf.h.
+    #[repr(C)]
+    struct IterMeta {
+        seq: *mut c_void,
+    }
+
+    /// `struct bpf_iter__task`, kernel/bpf/task_iter.c.
+    #[repr(C)]
+    struct IterTask {
+        meta: *const IterMeta,
+        task: *mut task_struct,
+    }
+
+    /// Writes a row for every thread that is in a call.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "iter/task")]
+    extern "C" fn slots(ctx: *const c_void) -> i32 {
+        let ctx = ctx.cast::<IterTask>();
+        // SAFETY: the context of a task iterator; loads are checked against BTF.
+        unsafe {
+            let task = (*ctx).task;
+            if task.is_null() {
+                return 0;
+            }
+            let Some(slot) = slot_of(task, false) else { return 0 };
+            if (*slot).state != slot_state::IN_CALL {
+                return 0;
+            }
+            let mut row = SlotRow {
+                pid: read_field(task.cast(), TASK_TGID.load()),
+                tid: read_field(task.cast(), TASK_PID.load()),
+                slot: *slot,
+            };
+            let seq = (*(*ctx).meta).seq;
+            bpf_seq_write(seq.cast(), (&raw mut row).cast(), size_of::<SlotRow>() as u32);
+        }
+        0
+    }
+}

@@ -1,0 +1,379 @@
+//! Processes: fork, exec, exit, rename.
+
+use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
+use recorder_ebpf::{
+    schema::{Kind, record},
+    wire::{AttachmentHead, COMM_BYTES, flag},
+};
+
+use super::{Subject, subject};
+use crate::emit::{Scope, add, header, now_ns};
+
+/// A rename as it lies in the ring.
+#[repr(C)]
+struct Rename {
+    fixed: record::ProcessRename,
+    head: AttachmentHead,
+    comm: [u8; COMM_BYTES],
+    pad: u32,
+}
+
+/// Counts an event of the recorder's own that is not offered.
+#[inline(always)]
+fn filter_own() {
+    if let Some(scope) = Scope::enter() {
+        // SAFETY: a map value of this CPU.
+        unsafe { add(&raw mut (*scope.per_cpu()).counters.others_filtered, 1) };
+        scope.leave();
+    }
+}
+
+/// The current thread, or `None` when nothing is recorded or it is our own.
+#[inline(always)]
+fn recorded_thread() -> Option<u64> {
+    // SAFETY: the helper only reads two numbers.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    match subject(pid_tgid) {
+        Subject::Other => Some(pid_tgid),
+        Subject::Own => {
+            filter_own();
+            None
+        }
+        Subject::Nobody => None,
+    }
+}
+
+#[inline(always)]
+fn forked(pid_tgid: u64, child_pid: u32, child_tid: u32) {
+    let Some(scope) = Scope::enter() else { return };
+    let now = now_ns();
+    let mut fork = record::ProcessFork {
+        header: header(Kind::ProcessFork, now, pid_tgid),
+        child_pid,
+        child_tid,
+    };
+    // SAFETY: `fork` is on the stack and as long as is said.
+    unsafe {
+        let bytes = size_of::<record::ProcessFork>() as u64;
+        scope.offer(Kind::ProcessFork, (&raw mut fork).cast(), bytes, now);
+    }
+    scope.leave();
+}
+
+#[inline(always)]
+fn exited(pid_tgid: u64, status: Option<u32>) {
+    let Some(scope) = Scope::enter() else { return };
+    let now = now_ns();
+    // As in wait(2): the code in the second byte, the signal in the low seven bits.
+    let (code, signal, flags) = match status {
+        Some(status) => (status >> 8 & 0xff, status & 0x7f, 0),
+        None => (0, 0, flag::NO_ARGS),
+    };
+    let mut exit =
+        record::ProcessExit { header: header(Kind::ProcessExit, now, pid_tgid), code, signal };
+    exit.header.flags = flags;
+    // SAFETY: `exit` is on the stack and as long as is said.
+    unsafe {
+        let bytes = size_of::<record::ProcessExit>() as u64;
+        scope.offer(Kind::ProcessExit, (&raw mut exit).cast(), bytes, now);
+    }
+    scope.leave();
+}
+
+#[inline(always)]
+fn renamed(thread: u64, comm: [u8; COMM_BYTES]) {
+    let Some(scope) = Scope::enter() else { return };
+    let now = now_ns();
+    let mut rename = Rename {
+        fixed: record::ProcessRename { header: header(Kind::ProcessRename, now, thread) },
+        head: AttachmentHead { index: 0, flags: 0, bytes: COMM_BYTES as u16 },
+        comm,
+        pad: 0,
+    };
+    let bytes = size_of::<Rename>() as u64;
+    rename.fixed.header.bytes = bytes as u16;
+    rename.fixed.header.attachments = 1;
+    // SAFETY: `rename` is on the stack and as long as is said.
+    unsafe { scope.offer(Kind::ProcessRename, (&raw mut rename).cast(), bytes, now) };
+    scope.leave();
+}
+
+#[cfg(feature = "btf")]
+mod attached {
+    use aya_ebpf::{
+        bindings::task_struct,
+        helpers::generated::{
+            bpf_get_current_task_btf, bpf_probe_read_kernel_str, bpf_probe_read_user,
+        },
+        macros::btf_tracepoint,
+        programs::BtfTracePointContext,
+    };
+    use recorder_ebpf::{
+        schema::{Kind, record},
+        wire::{
+            AttachmentHead, COMM_BYTES, EXEC_ARGS_BYTES_MAX, STRING_BYTES_MAX, attachment_flag,
+            slot_state,
+        },
+    };
+
+    use super::{exited, forked, recorded_thread, renamed};
+    use crate::{
+        emit::{Scope, header, now_ns},
+        maps::{
+            BPRM_FILENAME, MM_ARG_END, MM_ARG_START, SCRATCH, TASK_EXIT_CODE, TASK_MM, TASK_PID,
+            TASK_TGID,
+        },
+        probes::{
+            bound, read_field, string_answer,
+            syscall::{end_without_return, slot_of},
+        },
+    };
+
+    /// match-proto: `trace_sched_process_fork(struct task_struct *, struct task_struct *)`
+    #[btf_tracepoint(function = "sched_process_fork")]
+    fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+        let child: *mut task_struct = ctx.arg(1);
+        // SAFETY: the child is alive and not yet running; reads are checked.
+        unsafe {
+            // Marked whoever forks: the mark keeps its first return from being
+            // taken for a call.
+            if let Some(slot) = slot_of(child, true) {
+                (*slot).state = slot_state::CHILD;
+            }
+            let Some(parent) = recorded_thread() else { return 0 };
+            let pid = read_field(child.cast(), TASK_TGID.load());
+            let tid = read_field(child.cast(), TASK_PID.load());
+            forked(parent, pid, tid);
+        }
+        0
+    }
+
+    /// match-proto: `trace_sched_process_exit(struct task_struct *)`
+    #[btf_tracepoint(function = "sched_process_exit")]
+    fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
+        // SAFETY: the current task is the one that ends.
+        unsafe {
+            let task = bpf_get_current_task_btf();
+            let slot = slot_of(task, false);
+            let thread = recorded_thread();
+            if let (Some(slot), Some(thread)) = (slot, thread) {
+                if (*slot).state == slot_state::IN_CALL {
+                    end_without_return(slot, thread, task as u64);
+                }
+            }
+            let Some(thread) = thread else { return 0 };
+            let status: u32 = read_field(task.cast_const().cast(), TASK_EXIT_CODE.load());
+            exited(thread, Some(status));
+        }
+        0
+    }
+
+    /// match-proto: `trace_task_rename(struct task_struct *, const char *)`
+    #[btf_tracepoint(function = "task_rename")]
+    fn task_rename(ctx: BtfTracePointContext) -> i32 {
+        let task: *const task_struct = ctx.arg(0);
+        let name: *const u8 = ctx.arg(1);
+        if recorded_thread().is_none() {
+            return 0;
+        }
+        let mut comm = [0u8; COMM_BYTES];
+        // SAFETY: `comm` is as long as is said; the helper checks the address.
+        unsafe {
+            bpf_probe_read_kernel_str(comm.as_mut_ptr().cast(), COMM_BYTES as u32, name.cast());
+            let pid: u32 = read_field(task.cast(), TASK_TGID.load());
+            let tid: u32 = read_field(task.cast(), TASK_PID.load());
+            renamed(u64::from(pid) << 32 | u64::from(tid), comm);
+        }
+        0
+    }
+
+    /// match-proto: `trace_sched_process_exec(struct task_struct *, pid_t, struct linux_binprm *)`
+    #[btf_tracepoint(function = "sched_process_exec")]
+    fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+        let task: *const u8 = ctx.arg(0);
+        let old_tid: u32 = ctx.arg(1);
+        let bprm: *const u8 = ctx.arg(2);
+        let Some(thread) = recorded_thread() else { return 0 };
+        let Some(scope) = Scope::enter() else { return 0 };
+        // SAFETY: this is task context, so the scratch buffer is ours; it is
+        // longer than the fixed part, a path and the arguments. The helpers
+        // check every address.
+        unsafe {
+            executed(&scope, thread, task, old_tid, bprm);
+        }
+        scope.leave();
+        0
+    }
+
+    #[inline(always)]
+    unsafe fn executed(scope: &Scope, thread: u64, task: *const u8, old_tid: u32, bprm: *const u8) {
+        const HEAD: usize = size_of::<AttachmentHead>();
+        const FIXED: usize = size_of::<record::ProcessExec>();
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+        let scratch = scratch.cast::<u8>();
+        let now = now_ns();
+        // SAFETY: see the caller.
+        unsafe {
+            let name: *const u8 = read_field::<u64>(bprm, BPRM_FILENAME.load()) as *const u8;
+            let answer = bpf_probe_read_kernel_str(
+                scratch.add(FIXED + HEAD).cast(),
+                STRING_BYTES_MAX as u32,
+                name.cast(),
+            );
+            let (length, flags) = string_answer(answer);
+            scratch.add(FIXED).cast::<AttachmentHead>().write_unaligned(AttachmentHead {
+                index: 0,
+                flags,
+                bytes: length as u16,
+            });
+            let at = FIXED as u32 + HEAD as u32 + (length + 3 & !3);
+            let at = bound(at, 2 * STRING_BYTES_MAX as u32 - 1);
+
+            let mm: *const u8 = read_field::<u64>(task, TASK_MM.load()) as *const u8;
+            let start: u64 = read_field(mm, MM_ARG_START.load());
+            let end: u64 = read_field(mm, MM_ARG_END.load());
+            let total = end.wrapping_sub(start) as u32;
+            let kept =
+                if total > EXEC_ARGS_BYTES_MAX as u32 { EXEC_ARGS_BYTES_MAX as u32 } else { total };
+            let kept = bound(kept, 2 * EXEC_ARGS_BYTES_MAX as u32 - 1);
+            let body = scratch.add(at as usize + HEAD);
+            let mut flags = if kept < total { attachment_flag::CUT } else { 0 };
+            let mut length = kept;
+            if bpf_probe_read_user(body.cast(), kept, start as *const core::ffi::c_void) != 0 {
+                flags = attachment_flag::UNREADABLE;
+                length = 0;
+            }
+            scratch.add(at as usize).cast::<AttachmentHead>().write_unaligned(AttachmentHead {
+                index: 1,
+                flags,
+                bytes: length as u16,
+            });
+            let bytes = at + HEAD as u32 + (length + 3 & !3);
+            let bytes = bound(bytes, 4 * STRING_BYTES_MAX as u32 - 1);
+            let fixed = scratch.cast::<record::ProcessExec>();
+            (*fixed).header = header(Kind::ProcessExec, now, thread);
+            (*fixed).header.bytes = bytes as u16;
+            (*fixed).header.attachments = 2;
+            (*fixed).old_tid = old_tid;
+            (*fixed).args_bytes = total;
+            scope.offer(Kind::ProcessExec, scratch.cast(), u64::from(bytes), now);
+        }
+    }
+}
+
+#[cfg(not(feature = "btf"))]
+mod attached {
+    use aya_ebpf::{
+        EbpfContext as _,
+        helpers::generated::{
+            bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel_str,
+        },
+        macros::tracepoint,
+        programs::TracePointContext,
+    };
+    use recorder_ebpf::{
+        schema::{Kind, record},
+        wire::{AttachmentHead, COMM_BYTES, STRING_BYTES_MAX, flag, slot_state},
+    };
+
+    use super::{exited, forked, recorded_thread, renamed};
+    use crate::{
+        emit::{Scope, header, now_ns},
+        maps::{EXEC_FILENAME, EXEC_OLD_PID, FORK_CHILD_PID, RENAME_NEWCOMM, RENAME_PID, SCRATCH},
+        probes::{
+            bound, read_field, string_answer,
+            syscall::{end_without_return, slot_of},
+        },
+    };
+
+    /// The format does not say whether the child is a thread: it is taken for a
+    /// process of its own.
+    #[tracepoint(category = "sched", name = "sched_process_fork")]
+    fn sched_process_fork(ctx: TracePointContext) -> i32 {
+        // SAFETY: the helper checks the address.
+        let child: u32 = unsafe { read_field(ctx.as_ptr().cast(), FORK_CHILD_PID.load()) };
+        if let Some(slot) = slot_of(child) {
+            // SAFETY: a map value; the child is not yet running.
+            unsafe { (*slot).state = slot_state::CHILD };
+        }
+        if let Some(parent) = recorded_thread() {
+            forked(parent, child, child);
+        }
+        0
+    }
+
+    /// The format has no exit code: the record says that it is not known.
+    #[tracepoint(category = "sched", name = "sched_process_exit")]
+    fn sched_process_exit(_ctx: TracePointContext) -> i32 {
+        let Some(thread) = recorded_thread() else { return 0 };
+        // SAFETY: a map value of the current thread.
+        unsafe {
+            if let Some(slot) = slot_of(thread as u32) {
+                if (*slot).state == slot_state::IN_CALL {
+                    end_without_return(slot, thread, bpf_get_current_task());
+                }
+            }
+        }
+        exited(thread, None);
+        0
+    }
+
+    #[tracepoint(category = "task", name = "task_rename")]
+    fn task_rename(ctx: TracePointContext) -> i32 {
+        if recorded_thread().is_none() {
+            return 0;
+        }
+        let mut comm = [0u8; COMM_BYTES];
+        // SAFETY: `comm` is as long as is said; the helpers check every address.
+        unsafe {
+            let name = ctx.as_ptr().cast::<u8>().wrapping_add(RENAME_NEWCOMM.load() as usize);
+            bpf_probe_read_kernel_str(comm.as_mut_ptr().cast(), COMM_BYTES as u32, name.cast());
+            let tid: u32 = read_field(ctx.as_ptr().cast(), RENAME_PID.load());
+            let current = bpf_get_current_pid_tgid();
+            // Another thread's name can be changed by /proc: its process is not known.
+            renamed(if current as u32 == tid { current } else { u64::from(tid) }, comm);
+        }
+        0
+    }
+
+    #[tracepoint(category = "sched", name = "sched_process_exec")]
+    fn sched_process_exec(ctx: TracePointContext) -> i32 {
+        const HEAD: usize = size_of::<AttachmentHead>();
+        const FIXED: usize = size_of::<record::ProcessExec>();
+        let Some(thread) = recorded_thread() else { return 0 };
+        let Some(scope) = Scope::enter() else { return 0 };
+        if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
+            let scratch = scratch.cast::<u8>();
+            let now = now_ns();
+            // SAFETY: task context, so the scratch buffer is ours, and it is longer
+            // than the fixed part and a path. The helpers check every address.
+            unsafe {
+                let context = ctx.as_ptr().cast::<u8>();
+                // A data location: the low half is the offset in the record.
+                let location: u32 = read_field(context, EXEC_FILENAME.load());
+                let name = context.wrapping_add((location & 0xffff) as usize);
+                let body = scratch.add(FIXED + HEAD);
+                let size = STRING_BYTES_MAX as u32;
+                let answer = bpf_probe_read_kernel_str(body.cast(), size, name.cast());
+                let (length, flags) = string_answer(answer);
+                scratch.add(FIXED).cast::<AttachmentHead>().write_unaligned(AttachmentHead {
+                    index: 0,
+                    flags,
+                    bytes: length as u16,
+                });
+                let bytes = (FIXED + HEAD) as u32 + (length + 3 & !3);
+                let bytes = bound(bytes, 2 * STRING_BYTES_MAX as u32 - 1);
+                let fixed = scratch.cast::<record::ProcessExec>();
+                (*fixed).header = header(Kind::ProcessExec, now, thread);
+                (*fixed).header.bytes = bytes as u16;
+                (*fixed).header.attachments = 1;
+                (*fixed).header.flags = flag::NO_ARGS;
+                (*fixed).old_tid = read_field(context, EXEC_OLD_PID.load());
+                (*fixed).args_bytes = 0;
+                scope.offer(Kind::ProcessExec, scratch.cast(), u64::from(bytes), now);
+            }
+        }
+        scope.leave();
+        0
+    }
+}

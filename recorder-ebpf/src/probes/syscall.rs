@@ -1,0 +1,475 @@
+//! System calls: one record per finished call, made at exit; the slot knows what
+//! entry saw, and is what a dump lists as not returned.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_probe_read_kernel_str, bpf_probe_read_user,
+    bpf_probe_read_user_str,
+};
+use recorder_ebpf::{
+    schema::{Kind, record},
+    wire::{
+        AttachmentHead, CALLS_MAX, CANARY_PID, CallCounts, LATE_NS, PerCpu, RECORD_BYTES_MAX,
+        SOCKADDR_BYTES_MAX, STRING_BYTES_MAX, SYSCALL_ARGS_MAX, SYSCALL_ATTACHMENTS_MAX, Slot,
+        attachment_flag, call_index, filtered, flag,
+        plan::{self, attach, special},
+        slot_state,
+    },
+};
+
+use super::{Subject, bound, network::accepted, string_answer, subject};
+use crate::{
+    emit::{Scope, header, now_ns},
+    maps::{EXEC_PATHS, ExecPath, PLAN, SCRATCH, SCRATCH_BYTES},
+    registers::PtRegs,
+};
+
+/// A call as it is put into a record.
+struct Call {
+    nr: i64,
+    ret: i64,
+    entry_ns: u64,
+    flags: u16,
+    task: u64,
+}
+
+/// Entry: fill the slot. Calls that never return are recorded here.
+#[inline(always)]
+pub(crate) fn enter(regs: &PtRegs, nr: i64, slot: Option<*mut Slot>, compat: bool, task: u64) {
+    let pid_tgid = current_thread();
+    if subject(pid_tgid) != Subject::Other {
+        return;
+    }
+    let Some(slot) = slot else { return };
+    let now = now_ns();
+    // SAFETY: the slot belongs to the current thread, which is here.
+    unsafe {
+        (*slot).entry_ns = now;
+        (*slot).nr = nr;
+        (*slot).args = regs.args(compat);
+        (*slot).flags = if compat { u32::from(flag::COMPAT) } else { 0 };
+        (*slot).state = slot_state::IN_CALL;
+    }
+    let plan = plan_of(nr, compat);
+    match plan >> 4 & 15 {
+        special::EXIT => {
+            // It ends where it begins: there is no duration.
+            // SAFETY: as above.
+            unsafe { (*slot).entry_ns = 0 };
+            end_without_return(slot, pid_tgid, task);
+        }
+        special::EXEC => {
+            // SAFETY: as above.
+            let args = unsafe { (*slot).args };
+            let path = if plan >> 8 & 7 == 1 { args[1] } else { args[0] };
+            save_exec_path(path, task);
+        }
+        _ => {}
+    }
+}
+
+/// A call that does not return: `exit`, or the one a thread was killed in.
+#[inline(always)]
+pub(crate) fn end_without_return(slot: *mut Slot, pid_tgid: u64, task: u64) {
+    let Some(scope) = Scope::enter() else { return };
+    // SAFETY: the slot belongs to the current thread, which is here.
+    let (call, args) = unsafe {
+        (*slot).state = slot_state::EMPTY;
+        let flags = flag::NO_RETURN | (*slot).flags as u16;
+        let call = Call { nr: (*slot).nr, ret: 0, entry_ns: (*slot).entry_ns, flags, task };
+        (call, (*slot).args)
+    };
+    record_call(&scope, pid_tgid, call, &args);
+    scope.leave();
+}
+
+/// Exit: take what entry saw, or say that nothing did.
+#[inline(always)]
+pub(crate) fn exit(regs: &PtRegs, ret: i64, slot: Option<*mut Slot>, compat: bool, task: u64) {
+    let pid_tgid = current_thread();
+    let whose = subject(pid_tgid);
+    if whose == Subject::Nobody {
+        return;
+    }
+    let Some(scope) = Scope::enter() else { return };
+    if whose == Subject::Own {
+        let args = regs.args(compat);
+        if args[0] == CANARY_PID {
+            let call = Call { nr: regs.nr(), ret, entry_ns: 0, flags: flag::NO_ENTRY, task };
+            record_call(&scope, pid_tgid, call, &args);
+        } else {
+            count_filtered(&scope, filtered::OWN);
+        }
+        scope.leave();
+        return;
+    }
+    let mut slot_args = [0u64; SYSCALL_ARGS_MAX];
+    let mut state = slot_state::EMPTY;
+    let mut call = Call { nr: regs.nr(), ret, entry_ns: 0, flags: flag::NO_ENTRY, task };
+    if let Some(slot) = slot {
+        // SAFETY: the slot belongs to the current thread, which is here.
+        unsafe {
+            state = (*slot).state;
+            (*slot).state = slot_state::EMPTY;
+            if state == slot_state::IN_CALL {
+                call.nr = (*slot).nr;
+                call.entry_ns = (*slot).entry_ns;
+                call.flags = (*slot).flags as u16;
+                slot_args = (*slot).args;
+            }
+        }
+    }
+    if state == slot_state::CHILD {
+        count_filtered(&scope, filtered::CHILD_RETURN);
+    } else {
+        if state == slot_state::EMPTY {
+            if compat {
+                call.flags |= flag::COMPAT;
+            }
+            slot_args = regs.args(compat);
+        }
+        record_call(&scope, pid_tgid, call, &slot_args);
+    }
+    scope.leave();
+}
+
+/// Counts a call that is not offered to the ring.
+#[inline(always)]
+fn count_filtered(scope: &Scope, reason: usize) {
+    // SAFETY: a map value of this CPU that only task context touches.
+    unsafe {
+        let counters = &raw mut (*scope.per_cpu()).counters;
+        (*counters).calls += 1;
+        (*counters).calls_filtered[reason] += 1;
+        (*counters).pending_skipped += 1;
+    }
+}
+
+#[inline(always)]
+fn current_thread() -> u64 {
+    // SAFETY: the helper only reads two numbers.
+    unsafe { bpf_get_current_pid_tgid() }
+}
+
+#[inline(always)]
+fn plan_of(nr: i64, compat: bool) -> u32 {
+    match PLAN.get(call_index(nr, compat)) {
+        Some(plan) => *plan,
+        None => plan::UNKNOWN,
+    }
+}
+
+/// Puts the record together in the scratch buffer and offers it.
+#[inline(always)]
+fn record_call(scope: &Scope, pid_tgid: u64, call: Call, args: &[u64; SYSCALL_ARGS_MAX]) {
+    let now = now_ns();
+    let compat = call.flags & flag::COMPAT != 0;
+    let index = call_index(call.nr, compat);
+    // SAFETY: a map value of this CPU that only task context touches.
+    let (seq, skipped) = unsafe {
+        let per_cpu = scope.per_cpu();
+        (*per_cpu).counters.calls += 1;
+        (*call_place(per_cpu, index)).seen += 1;
+        ((*per_cpu).counters.calls as u32, (*per_cpu).counters.pending_skipped as u32)
+    };
+    let plan = plan_of(call.nr, compat);
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    let scratch = scratch.cast::<u8>();
+    let dur_ns = if call.entry_ns == 0 { 0 } else { now.wrapping_sub(call.entry_ns) };
+    let mut flags = call.flags;
+    if dur_ns > LATE_NS {
+        flags |= flag::LATE;
+    }
+    let mut count = plan & 7;
+    if plan >> 4 & 15 == special::SIGRETURN {
+        count = 0;
+        flags |= flag::NO_ARGS;
+    } else if plan >> 4 & 15 == special::ACCEPT && call.ret >= 0 {
+        accepted(call.task, call.ret as u64);
+    }
+    let fixed = scratch.cast::<record::Syscall>();
+    let words = scratch.wrapping_add(size_of::<record::Syscall>()).cast::<u64>();
+    // SAFETY: the scratch buffer is far longer than the fixed part and six words.
+    unsafe {
+        for place in 0..SYSCALL_ARGS_MAX {
+            words.wrapping_add(place).write(args[place]);
+        }
+    }
+    let (bytes, attachments) = attach_all(scratch, plan, count, &call);
+    // SAFETY: as above.
+    unsafe {
+        (*fixed).header = header(Kind::Syscall, now, pid_tgid);
+        (*fixed).header.bytes = bytes as u16;
+        (*fixed).header.args = count as u8;
+        (*fixed).header.flags = flags;
+        (*fixed).header.attachments = attachments as u8;
+        (*fixed).header.seq = seq;
+        (*fixed).header.skipped = skipped;
+        (*fixed).nr = call.nr;
+        (*fixed).ret = call.ret;
+        (*fixed).dur_ns = dur_ns;
+        let stored = scope.offer(Kind::Syscall, scratch.cast(), u64::from(bytes), now);
+        let per_cpu = scope.per_cpu();
+        if stored {
+            (*per_cpu).counters.pending_skipped = 0;
+        } else {
+            (*call_place(per_cpu, index)).lost += 1;
+            (*per_cpu).counters.pending_skipped += 1;
+        }
+    }
+}
+
+/// The counts of a call. The index is masked, so that the verifier sees a bound.
+///
+/// # Safety
+/// `per_cpu` is a map value.
+#[inline(always)]
+unsafe fn call_place(per_cpu: *mut PerCpu, index: u32) -> *mut CallCounts {
+    let index = bound(index, CALLS_MAX - 1) as usize;
+    // SAFETY: `index` is below the length of the array.
+    unsafe { (&raw mut (*per_cpu).calls).cast::<CallCounts>().add(index) }
+}
+
+/// Reads the strings and addresses the plan names. Answers the length of the
+/// record and how many attachments it has.
+#[inline(always)]
+fn attach_all(scratch: *mut u8, plan: u32, count: u32, call: &Call) -> (u32, u32) {
+    let fixed = size_of::<record::Syscall>() as u32;
+    let mut at = fixed + 8 * count;
+    let mut attachments = 0;
+    let mut rest = plan >> 8;
+    for _ in 0..SYSCALL_ATTACHMENTS_MAX {
+        if rest & 0xff == 0 {
+            break;
+        }
+        let kind = rest >> 3 & 7;
+        let arg = rest & 7;
+        rest >>= 8;
+        let start = bound(at, RECORD_BYTES_MAX as u32 - 1);
+        let head = scratch.wrapping_add(start as usize);
+        let body = head.wrapping_add(size_of::<AttachmentHead>());
+        let (pointer, next) = argument_pair(scratch, arg);
+        let (length, flags) = if call.flags & flag::NO_RETURN != 0 {
+            // The thread is ending: its memory is gone already.
+            (0, attachment_flag::UNREADABLE)
+        } else if kind == attach::STRING {
+            read_string(body, pointer, call, plan)
+        } else if kind == attach::SOCKADDR {
+            read_sockaddr(body, pointer, next)
+        } else if call.ret < 0 || pointer == 0 {
+            // The kernel wrote nothing there.
+            continue;
+        } else {
+            read_sockaddr_out(body, pointer, next)
+        };
+        // SAFETY: `start` is below `RECORD_BYTES_MAX` and the buffer goes on for
+        // more than a head behind it.
+        unsafe {
+            head.cast::<AttachmentHead>().write_unaligned(AttachmentHead {
+                index: arg as u8,
+                flags,
+                bytes: length as u16,
+            });
+        }
+        at = start + size_of::<AttachmentHead>() as u32 + (length + 3 & !3);
+        attachments += 1;
+    }
+    (bound(at, RECORD_BYTES_MAX as u32 - 1), attachments)
+}
+
+/// An argument and the one behind it, from the words already in the buffer.
+#[inline(always)]
+fn argument_pair(scratch: *mut u8, arg: u32) -> (u64, u64) {
+    let words = scratch.wrapping_add(size_of::<record::Syscall>()).cast::<u64>();
+    let arg = bound(arg, 7) as usize;
+    // SAFETY: at most nine words into a buffer of kilobytes.
+    unsafe { (words.wrapping_add(arg).read(), words.wrapping_add(arg + 1).read()) }
+}
+
+#[inline(always)]
+fn read_string(body: *mut u8, pointer: u64, call: &Call, plan: u32) -> (u32, u8) {
+    let size = STRING_BYTES_MAX as u32;
+    if plan >> 4 & 15 == special::EXEC {
+        let saved = EXEC_PATHS.get_ptr_mut(&call.task);
+        if call.ret == 0 {
+            // The memory of the caller is gone: what entry read is all there is.
+            let Some(saved) = saved else { return (0, attachment_flag::UNREADABLE) };
+            // SAFETY: a map value; the helper stops at the NUL or at `size`.
+            let answer = unsafe {
+                if (*saved).answer < 0 {
+                    (*saved).answer
+                } else {
+                    bpf_probe_read_kernel_str(body.cast(), size, (&raw const (*saved).bytes).cast())
+                }
+            };
+            return string_answer(answer);
+        }
+    }
+    // SAFETY: the buffer goes on for `size` bytes behind every `body`.
+    string_answer(unsafe { bpf_probe_read_user_str(body.cast(), size, pointer as *const c_void) })
+}
+
+#[inline(always)]
+fn read_sockaddr(body: *mut u8, pointer: u64, length: u64) -> (u32, u8) {
+    let length = length as u32;
+    let cut = length > SOCKADDR_BYTES_MAX as u32;
+    let length = if cut { SOCKADDR_BYTES_MAX as u32 } else { length };
+    let length = bound(length, 255);
+    // SAFETY: the buffer goes on for more than 255 bytes behind every `body`.
+    let answer = unsafe { bpf_probe_read_user(body.cast(), length, pointer as *const c_void) };
+    if answer < 0 {
+        return (0, attachment_flag::UNREADABLE);
+    }
+    (length, if cut { attachment_flag::CUT } else { 0 })
+}
+
+#[inline(always)]
+fn read_sockaddr_out(body: *mut u8, pointer: u64, length_pointer: u64) -> (u32, u8) {
+    let mut length = 0u32;
+    // SAFETY: `length` is as long as is read.
+    let answer = unsafe {
+        bpf_probe_read_user((&raw mut length).cast(), 4, length_pointer as *const c_void)
+    };
+    if answer < 0 {
+        return (0, attachment_flag::UNREADABLE);
+    }
+    read_sockaddr(body, pointer, u64::from(length))
+}
+
+/// Reads the path of an exec while its memory is still there.
+#[inline(always)]
+fn save_exec_path(pointer: u64, task: u64) {
+    // The scratch buffer is free: entry and exit do not meet on a CPU.
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    let path = scratch.cast::<ExecPath>();
+    const { assert!(size_of::<ExecPath>() <= SCRATCH_BYTES) };
+    // SAFETY: the buffer is longer than an `ExecPath`.
+    unsafe {
+        (*path).answer = bpf_probe_read_user_str(
+            (&raw mut (*path).bytes).cast(),
+            STRING_BYTES_MAX as u32,
+            pointer as *const c_void,
+        );
+        // A full map evicts the oldest; a failure is found at exit as unreadable.
+        let _ = EXEC_PATHS.insert(&task, &*path, 0);
+    }
+}
+
+#[cfg(feature = "btf")]
+mod attached {
+    use aya_ebpf::{
+        bindings::task_struct,
+        helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
+        macros::btf_tracepoint,
+        programs::BtfTracePointContext,
+    };
+    use recorder_ebpf::wire::Slot;
+
+    use crate::{
+        maps::{SLOTS, TASK_COMPAT_WORD},
+        registers::{COMPAT_BIT, PtRegs},
+    };
+
+    /// The slot of a task; made when `create`.
+    ///
+    /// # Safety
+    /// `task` is a task the verifier trusts.
+    #[inline(always)]
+    pub(crate) unsafe fn slot_of(task: *mut task_struct, create: bool) -> Option<*mut Slot> {
+        let map = (&raw const SLOTS).cast_mut().cast();
+        // SAFETY: the caller vouches for `task`; the map is a task storage map.
+        let slot =
+            unsafe { bpf_task_storage_get(map, task, core::ptr::null_mut(), u64::from(create)) };
+        if slot.is_null() { None } else { Some(slot.cast()) }
+    }
+
+    /// Whether the current call is a 32-bit one.
+    #[inline(always)]
+    fn is_compat(task: *const task_struct) -> bool {
+        let word = task.cast::<u8>().wrapping_add(TASK_COMPAT_WORD.load() as usize).cast::<u32>();
+        // SAFETY: a direct load from the current task that the verifier checks
+        // against BTF; the offset is a constant to it.
+        unsafe { word.read_volatile() & COMPAT_BIT != 0 }
+    }
+
+    #[btf_tracepoint(function = "sys_enter")]
+    fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+        let regs: *const PtRegs = ctx.arg(0);
+        let nr: i64 = ctx.arg(1);
+        // SAFETY: the current task is alive; `regs` are its registers, and the
+        // verifier checks each load against BTF.
+        unsafe {
+            let task = bpf_get_current_task_btf();
+            let slot = slot_of(task, true);
+            super::enter(&*regs, nr, slot, is_compat(task), task as u64);
+        }
+        0
+    }
+
+    #[btf_tracepoint(function = "sys_exit")]
+    fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+        let regs: *const PtRegs = ctx.arg(0);
+        let ret: i64 = ctx.arg(1);
+        // SAFETY: as above.
+        unsafe {
+            let task = bpf_get_current_task_btf();
+            let slot = slot_of(task, false);
+            super::exit(&*regs, ret, slot, is_compat(task), task as u64);
+        }
+        0
+    }
+}
+
+#[cfg(not(feature = "btf"))]
+mod attached {
+    use aya_ebpf::{
+        helpers::{
+            bpf_probe_read_kernel,
+            generated::{bpf_get_current_pid_tgid, bpf_get_current_task},
+        },
+        macros::raw_tracepoint,
+        programs::RawTracePointContext,
+    };
+    use recorder_ebpf::wire::Slot;
+
+    use crate::{maps::SLOTS, registers::PtRegs};
+
+    /// The slot of a thread, when its id is within the array.
+    #[inline(always)]
+    pub(crate) fn slot_of(tid: u32) -> Option<*mut Slot> {
+        SLOTS.get_ptr_mut(tid)
+    }
+
+    /// Without BTF nothing says where the kernel keeps that a call is 32 bits
+    /// wide; such calls are decoded as native ones, and `status` says so.
+    const COMPAT: bool = false;
+
+    #[raw_tracepoint(tracepoint = "sys_enter")]
+    fn sys_enter(ctx: RawTracePointContext) -> i32 {
+        let regs: *const PtRegs = ctx.arg(0);
+        let nr: i64 = ctx.arg(1);
+        // SAFETY: the helper checks the address; the other two only read.
+        unsafe {
+            let Ok(regs) = bpf_probe_read_kernel(regs) else { return 0 };
+            let slot = slot_of(bpf_get_current_pid_tgid() as u32);
+            super::enter(&regs, nr, slot, COMPAT, bpf_get_current_task());
+        }
+        0
+    }
+
+    #[raw_tracepoint(tracepoint = "sys_exit")]
+    fn sys_exit(ctx: RawTracePointContext) -> i32 {
+        let regs: *const PtRegs = ctx.arg(0);
+        let ret: i64 = ctx.arg(1);
+        // SAFETY: as above.
+        unsafe {
+            let Ok(regs) = bpf_probe_read_kernel(regs) else { return 0 };
+            let slot = slot_of(bpf_get_current_pid_tgid() as u32);
+            super::exit(&regs, ret, slot, COMPAT, bpf_get_current_task());
+        }
+        0
+    }
+}
+
+pub(crate) use attached::slot_of;
