@@ -1,1 +1,64 @@
-fn main() {}
+//! What a developer of the recorder runs: `cargo xtask <verb>`.
+//!
+//! One module per verb. The rest serves them: [`toolchain`] finds and runs the
+//! compiler of the kernel programs, [`packages`] installs, [`programs`] lists what
+//! the tests need, [`process`] starts programs, [`workspace`] knows the folders,
+//! [`source`] reads Rust well enough for tidy.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod ci;
+mod demo;
+mod packages;
+mod process;
+mod programs;
+mod setup;
+mod source;
+mod test;
+mod tidy;
+mod toolchain;
+mod vm;
+mod workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, try and test the recorder")]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what the build needs and is not there, and say what that is
+    Setup(setup::Options),
+    /// Build the recorder, record this machine for a moment, show the result
+    Demo,
+    /// Run every check and test this machine can run
+    Test(test::Options),
+    /// Run the tests as a build server does: say where, and allow no skipped stage
+    Ci,
+    /// Check the rules of the source tree
+    Tidy,
+    /// Run the kernel tests on other kernels, in virtual machines
+    Vm(vm::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().verb {
+        Verb::Setup(options) => setup::run(&options),
+        Verb::Demo => demo::run(),
+        Verb::Test(options) => test::run(&options),
+        Verb::Ci => ci::run(),
+        Verb::Tidy => tidy::run(),
+        Verb::Vm(options) => vm::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Debian packages: what can be had, what is there, how to get the rest.
+
+use std::{cell::Cell, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::{process, toolchain::find_program};
+
+/// The package manager of Debian and Ubuntu.
+pub(crate) struct Apt {
+    lists_are_fresh: Cell<bool>,
+}
+
+impl Apt {
+    /// The package manager, where there is one.
+    pub(crate) fn find() -> Option<Self> {
+        find_program("apt-get").map(|_| Self { lists_are_fresh: Cell::new(false) })
+    }
+
+    /// Fetches the lists of packages, once, when we may.
+    pub(crate) fn refresh(&self) -> Result<()> {
+        if self.lists_are_fresh.get() || !process::is_root() {
+            return Ok(());
+        }
+        say("apt-get update");
+        process::run(apt_get().args(["update", "-q"]))?;
+        self.lists_are_fresh.set(true);
+        Ok(())
+    }
+
+    /// Whether `package` can be installed.
+    pub(crate) fn offers(&self, package: &str) -> Result<bool> {
+        let policy = process::capture(Command::new("apt-cache").args(["policy", package]))?;
+        Ok(has_candidate(&policy))
+    }
+
+    /// Installs those of `packages` that are not installed.
+    pub(crate) fn install(&self, packages: &[&str]) -> Result<()> {
+        let absent: Vec<&str> =
+            packages.iter().copied().filter(|package| !is_installed(package)).collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        if !process::is_root() {
+            bail!(
+                "packages are missing and installing them needs root: run `apt-get update && apt-get install -y {}` as root, then this command again",
+                absent.join(" ")
+            );
+        }
+        self.refresh()?;
+        say(&format!("apt-get install {}", absent.join(" ")));
+        process::run(
+            apt_get()
+                .args(["install", "-q", "-y", "--no-install-recommends"])
+                // Rather fail than take away a compiler somebody works with.
+                .arg("--no-remove")
+                .args(&absent),
+        )
+    }
+}
+
+/// One line per thing done, so that the user knows what changed on the machine.
+pub(crate) fn say(what: &str) {
+    println!("setup: {what}");
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn is_installed(package: &str) -> bool {
+    process::capture(Command::new("dpkg-query").args(["-W", "-f=${db:Status-Status}", package]))
+        .is_ok_and(|status| status == "installed")
+}
+
+fn has_candidate(policy: &str) -> bool {
+    policy
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Candidate: "))
+        .any(|version| version != "(none)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_candidate;
+
+    #[test]
+    fn a_candidate_is_a_version() {
+        assert!(!has_candidate(""));
+        assert!(!has_candidate("x:\n  Installed: (none)\n  Candidate: (none)\n"));
+        assert!(has_candidate("x:\n  Installed: (none)\n  Candidate: 1.2-3\n"));
+    }
+}

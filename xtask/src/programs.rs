@@ -1,0 +1,38 @@
+//! The programs beside cargo that tests and virtual machines use.
+
+/// A program, the Debian package that brings it, and what it is needed for.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) why: &'static str,
+}
+
+/// What the tests start. `setup --tests` installs these.
+pub(crate) const TESTS: &[Program] = &[
+    program("curl", "curl", "a client whose connect, sockets and name the network tests expect"),
+    program("strace", "strace", "a second opinion on the calls of a process, and a tracer"),
+    program("ps", "procps", "states and wait channels of blocked processes"),
+];
+
+/// What every Linux has, for the file systems of virtual machines, where only
+/// what is listed exists.
+pub(crate) const BASE: &[Program] = &[
+    program("sh", "dash", "the parent in most workloads"),
+    program("cat", "coreutils", "the reader in most workloads"),
+    program("ls", "coreutils", "the call that fails in most workloads"),
+    program("sleep", "coreutils", "a process that waits"),
+    program("true", "coreutils", "the shortest process there is"),
+    program("false", "coreutils", "the shortest process that fails"),
+    program("mkfifo", "coreutils", "something an open blocks on"),
+    program("dd", "coreutils", "many calls of a known number"),
+];
+
+/// What `cargo xtask vm` runs on this side.
+pub(crate) const VM: &[Program] = &[
+    program("qemu-system-x86_64", "qemu-system-x86", "the virtual machine"),
+    program("busybox", "busybox-static", "its init and shell, without shared libraries"),
+];
+
+const fn program(name: &'static str, package: &'static str, why: &'static str) -> Program {
+    Program { name, package, why }
+}
