@@ -1,0 +1,83 @@
+//! Classes of events: what is kept longest when memory runs out.
+
+use super::{Call, Event, Kind, syscall};
+
+/// Blocks are kept and evicted by class. The number is part of the file format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Class {
+    /// Forks, execs, exits, losses, and every call that creates, moves or destroys
+    /// descriptors, directories or credentials: what names and state follow from.
+    State = 0,
+    /// Signals, connections, slow calls, failures: what one looks for first.
+    Precious = 1,
+    /// The rest.
+    Bulk = 2,
+    /// Processes as they were at the window's left edge.
+    Context = 3,
+    /// Calls that had not returned at the freeze.
+    Unfinished = 4,
+}
+
+/// A call that lasted longer is precious.
+const SLOW_NS: u64 = 100_000_000;
+
+/// `EAGAIN`, `EINTR`, `ETIMEDOUT`, `EINPROGRESS`: failures that are daily life.
+const ORDINARY_FAILURES: [i32; 4] = [11, 4, 110, 115];
+
+impl Class {
+    /// The classes events fall into while they are recorded.
+    pub const RECORDED: [Class; 3] = [Class::State, Class::Precious, Class::Bulk];
+
+    /// The class with this number.
+    pub fn from_number(number: u8) -> Option<Class> {
+        match number {
+            0 => Some(Class::State),
+            1 => Some(Class::Precious),
+            2 => Some(Class::Bulk),
+            3 => Some(Class::Context),
+            4 => Some(Class::Unfinished),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::State => "state",
+            Class::Precious => "precious",
+            Class::Bulk => "bulk",
+            Class::Context => "context",
+            Class::Unfinished => "unfinished",
+        }
+    }
+
+    /// The class of an event recorded in ABI `native`.
+    pub fn of(event: &Event<'_>, native: syscall::Abi) -> Class {
+        match event.kind {
+            Kind::Syscall => Self::of_call(event, native),
+            Kind::ProcessFork
+            | Kind::ProcessExec
+            | Kind::ProcessExit
+            | Kind::ProcessRename
+            | Kind::Lost => Class::State,
+            Kind::TcpState | Kind::TcpRetransmit | Kind::TcpResetSent | Kind::TcpResetReceived => {
+                Class::Precious
+            }
+            Kind::Process | Kind::Cut => Class::Context,
+        }
+    }
+
+    fn of_call(event: &Event<'_>, native: syscall::Abi) -> Class {
+        let Some(call) = Call::of(event) else { return Class::Bulk };
+        let errno = call.errno();
+        let abi = call.abi(native);
+        let changes_state = syscall::lookup(abi, call.nr()).is_some_and(|row| row.changes_state);
+        if changes_state && errno.is_none() {
+            return Class::State;
+        }
+        let failed = errno.is_some_and(|errno| !ORDINARY_FAILURES.contains(&errno));
+        let slow = call.dur_ns().is_some_and(|dur| dur > SLOW_NS);
+        if failed || slow || !call.returned() { Class::Precious } else { Class::Bulk }
+    }
+}

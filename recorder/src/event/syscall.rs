@@ -1,0 +1,551 @@
+//! The system calls: their numbers, names and arguments, and what the kernel
+//! programs have to do for each.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use recorder_ebpf::schema::Meaning;
+use recorder_ebpf::wire::{self, CALLS_COMPAT, CALLS_MAX, SYSCALL_ATTACHMENTS_MAX};
+
+#[path = "syscall_table.rs"]
+mod table;
+
+/// The ABI a system call was made in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abi {
+    /// Calls of 64-bit programs on x86-64.
+    X86_64,
+    /// Calls of 32-bit programs on x86-64.
+    X86,
+    /// Calls of 64-bit programs on aarch64.
+    Aarch64,
+}
+
+impl Abi {
+    /// The ABI of 64-bit programs on an architecture named as by `uname -m`.
+    pub fn native(arch: &str) -> Option<Abi> {
+        match arch {
+            "x86_64" => Some(Abi::X86_64),
+            "aarch64" => Some(Abi::Aarch64),
+            _ => None,
+        }
+    }
+
+    /// The ABI of 32-bit programs on the same kernel; there is no table for 32-bit arm.
+    pub fn compat(self) -> Option<Abi> {
+        match self {
+            Abi::X86_64 | Abi::X86 => Some(Abi::X86),
+            Abi::Aarch64 => None,
+        }
+    }
+
+    /// The kernel's name of the call with this number.
+    fn known_name(self, nr: usize) -> Option<&'static str> {
+        let name = match self {
+            Abi::X86_64 => syscalls::x86_64::Sysno::new(nr)?.name(),
+            Abi::X86 => syscalls::x86::Sysno::new(nr)?.name(),
+            Abi::Aarch64 => syscalls::aarch64::Sysno::new(nr)?.name(),
+        };
+        Some(match name {
+            "r#break" => "break",
+            // What the kernel's headers call it, on every 64-bit architecture.
+            "fstatat" => "newfstatat",
+            _ => name,
+        })
+    }
+
+    /// Calls that are made in another way than elsewhere.
+    fn own_calls(self) -> &'static [Syscall] {
+        match self {
+            Abi::X86_64 => &[],
+            Abi::X86 => table::CALLS_X86,
+            Abi::Aarch64 => table::CALLS_AARCH64,
+        }
+    }
+
+    fn by_number(self) -> &'static [Option<&'static Syscall>] {
+        static X86_64: LazyLock<ByNumber> = LazyLock::new(|| rows_by_number(Abi::X86_64));
+        static X86: LazyLock<ByNumber> = LazyLock::new(|| rows_by_number(Abi::X86));
+        static AARCH64: LazyLock<ByNumber> = LazyLock::new(|| rows_by_number(Abi::Aarch64));
+        match self {
+            Abi::X86_64 => &X86_64,
+            Abi::X86 => &X86,
+            Abi::Aarch64 => &AARCH64,
+        }
+    }
+}
+
+type ByNumber = Vec<Option<&'static Syscall>>;
+
+fn rows_by_number(abi: Abi) -> ByNumber {
+    (0..CALLS_COMPAT as usize)
+        .map(|nr| {
+            let name = abi.known_name(nr)?;
+            find(abi.own_calls(), name).or_else(|| by_name(name))
+        })
+        .collect()
+}
+
+fn find(rows: &'static [Syscall], name: &str) -> Option<&'static Syscall> {
+    let place = rows.binary_search_by(|row| row.name.cmp(name)).ok()?;
+    rows.get(place)
+}
+
+/// One argument of a system call.
+#[derive(Debug)]
+pub struct Arg {
+    /// Its name, the kernel's own.
+    pub name: &'static str,
+    /// What it means.
+    pub meaning: Meaning,
+}
+
+/// One system call.
+#[derive(Debug)]
+pub struct Syscall {
+    /// Its name, the kernel's own.
+    pub name: &'static str,
+    /// Its arguments, at most six.
+    pub args: &'static [Arg],
+    /// The groups it belongs to.
+    pub groups: Groups,
+    /// Whether descriptors, directories or credentials may differ after it.
+    pub changes_state: bool,
+}
+
+impl Syscall {
+    /// What the kernel programs have to do for it, a [`wire::plan`] value.
+    pub fn plan(&self) -> u32 {
+        use wire::plan::{attach, special};
+
+        let special = match self.name {
+            "execve" | "execveat" => special::EXEC,
+            "exit" | "exit_group" => special::EXIT,
+            "rt_sigreturn" | "sigreturn" => special::SIGRETURN,
+            "accept" | "accept4" => special::ACCEPT,
+            _ => special::NONE,
+        };
+        let attached = self.args.iter().zip(0u32..).filter_map(|(arg, number)| {
+            let kind = match arg.meaning {
+                Meaning::Path | Meaning::Text => attach::STRING,
+                Meaning::Sockaddr => attach::SOCKADDR,
+                Meaning::SockaddrOut => attach::SOCKADDR_OUT,
+                _ => return None,
+            };
+            Some((kind, number))
+        });
+        let plan = wire::plan::new(self.args.len() as u32, special);
+        (0u32..).zip(attached.take(SYSCALL_ATTACHMENTS_MAX)).fold(
+            plan,
+            |plan, (position, (kind, number))| {
+                wire::plan::with_attachment(plan, position, kind, number)
+            },
+        )
+    }
+}
+
+/// The call with this number.
+pub fn lookup(abi: Abi, nr: i64) -> Option<&'static Syscall> {
+    *abi.by_number().get(usize::try_from(nr).ok()?)?
+}
+
+/// The call with this name, in the form most ABIs have it.
+pub fn by_name(name: &str) -> Option<&'static Syscall> {
+    find(table::CALLS, name)
+}
+
+/// The name of the call with this number, or the number as a name: `syscall_999`.
+pub fn name(abi: Abi, nr: i64) -> Cow<'static, str> {
+    match lookup(abi, nr) {
+        Some(call) => Cow::Borrowed(call.name),
+        None => Cow::Owned(format!("syscall_{nr}")),
+    }
+}
+
+/// What the kernel programs have to do for the call with this number, a
+/// [`wire::plan`] value.
+pub fn plan(abi: Abi, nr: i64) -> u32 {
+    lookup(abi, nr).map_or(wire::plan::UNKNOWN, Syscall::plan)
+}
+
+/// The plans of all calls a kernel takes, at their [`wire::call_index`].
+pub fn plans(native: Abi) -> Vec<u32> {
+    let mut plans = vec![wire::plan::UNKNOWN; CALLS_MAX as usize];
+    for (abi, compat) in [(Some(native), false), (native.compat(), true)] {
+        let Some(abi) = abi else { continue };
+        // The last place belongs to all numbers without a table.
+        for nr in 0..i64::from(CALLS_COMPAT) - 1 {
+            if let Some(place) = plans.get_mut(wire::call_index(nr, compat) as usize) {
+                *place = plan(abi, nr);
+            }
+        }
+    }
+    plans
+}
+
+/// A set of groups of system calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Groups(u8);
+
+impl Groups {
+    /// No group.
+    pub const NONE: Groups = Groups(0);
+    /// Calls that take a path.
+    pub const FILE: Groups = Groups(1 << 0);
+    /// Calls on sockets.
+    pub const NETWORK: Groups = Groups(1 << 1);
+    /// Calls that begin, end or await processes.
+    pub const PROCESS: Groups = Groups(1 << 2);
+    /// Calls that take or make descriptors.
+    pub const DESCRIPTOR: Groups = Groups(1 << 3);
+    /// Calls that send, take or mask signals.
+    pub const SIGNAL: Groups = Groups(1 << 4);
+    /// Calls that change the memory map.
+    pub const MEMORY: Groups = Groups(1 << 5);
+
+    /// The group with this name in filters, the percent sign included.
+    pub fn parse(name: &str) -> Option<Groups> {
+        match name {
+            "%file" => Some(Groups::FILE),
+            "%net" | "%network" => Some(Groups::NETWORK),
+            "%process" => Some(Groups::PROCESS),
+            "%desc" => Some(Groups::DESCRIPTOR),
+            "%signal" => Some(Groups::SIGNAL),
+            "%memory" => Some(Groups::MEMORY),
+            _ => None,
+        }
+    }
+
+    /// The groups in either set.
+    pub const fn union(self, other: Groups) -> Groups {
+        Groups(self.0 | other.0)
+    }
+
+    /// Whether a group is in both sets.
+    pub const fn intersects(self, other: Groups) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The groups that follow from the meanings of the arguments.
+    const fn of_args(args: &[Arg]) -> Groups {
+        let mut groups = Groups::NONE;
+        // Iterators cannot run in a constant.
+        let mut i = 0;
+        while i < args.len() {
+            groups = groups.union(match args[i].meaning {
+                Meaning::Path => Groups::FILE,
+                Meaning::Fd | Meaning::DirFd => Groups::DESCRIPTOR,
+                Meaning::Signal => Groups::SIGNAL,
+                Meaning::Sockaddr | Meaning::SockaddrOut => Groups::NETWORK,
+                _ => Groups::NONE,
+            });
+            i += 1;
+        }
+        groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::ErrorKind;
+
+    use recorder_ebpf::schema::FlagSet;
+    use recorder_ebpf::wire::plan::{attach, new, special, with_attachment};
+    use recorder_ebpf::wire::{SYSCALL_ARGS_MAX, call_index};
+
+    use super::*;
+
+    const ABIS: [Abi; 3] = [Abi::X86_64, Abi::X86, Abi::Aarch64];
+
+    fn number(abi: Abi, name: &str) -> i64 {
+        (0..512).find(|&nr| lookup(abi, nr).is_some_and(|call| call.name == name)).unwrap()
+    }
+
+    fn plan_of(abi: Abi, name: &str) -> u32 {
+        plan(abi, number(abi, name))
+    }
+
+    fn all_rows() -> impl Iterator<Item = &'static Syscall> {
+        [table::CALLS, table::CALLS_X86, table::CALLS_AARCH64].into_iter().flatten()
+    }
+
+    #[test]
+    fn every_number_has_a_row_with_its_name() {
+        for (abi, count) in [(Abi::X86_64, 383), (Abi::X86, 459), (Abi::Aarch64, 345)] {
+            let mut seen = 0;
+            for nr in 0..2048usize {
+                let expected = match abi {
+                    Abi::X86_64 => syscalls::x86_64::Sysno::new(nr).map(|call| call.name()),
+                    Abi::X86 => syscalls::x86::Sysno::new(nr).map(|call| call.name()),
+                    Abi::Aarch64 => syscalls::aarch64::Sysno::new(nr).map(|call| call.name()),
+                };
+                let row = lookup(abi, nr as i64).map(|call| call.name);
+                match (abi, expected) {
+                    (Abi::X86, Some("r#break")) => assert_eq!(row, Some("break")),
+                    (Abi::Aarch64, Some("fstatat")) => assert_eq!(row, Some("newfstatat")),
+                    _ => assert_eq!(row, expected, "{abi:?} {nr}"),
+                }
+                seen += usize::from(row.is_some());
+            }
+            assert!(seen >= count, "{abi:?}: {seen}");
+        }
+    }
+
+    #[test]
+    fn well_known_numbers() {
+        assert_eq!(name(Abi::X86_64, 257), "openat");
+        assert_eq!(name(Abi::X86, 295), "openat");
+        assert_eq!(name(Abi::Aarch64, 56), "openat");
+        assert_eq!(name(Abi::X86, 5), "open");
+        assert_eq!(name(Abi::X86, 17), "break");
+        assert_eq!(name(Abi::Aarch64, 79), "newfstatat");
+        assert_eq!(name(Abi::X86_64, 469), "file_setattr");
+    }
+
+    #[test]
+    fn numbers_out_of_range() {
+        for abi in ABIS {
+            for nr in [-1, 511, 512, 999, i64::from(u32::MAX), i64::MAX, i64::MIN] {
+                assert!(lookup(abi, nr).is_none(), "{abi:?} {nr}");
+                assert_eq!(plan(abi, nr), wire::plan::UNKNOWN);
+            }
+            assert_eq!(name(abi, 999), "syscall_999");
+            assert_eq!(name(abi, -1), "syscall_-1");
+        }
+        assert!(by_name("").is_none());
+        assert!(by_name("no_such_call").is_none());
+    }
+
+    #[test]
+    fn abis() {
+        assert_eq!(Abi::native("x86_64"), Some(Abi::X86_64));
+        assert_eq!(Abi::native("aarch64"), Some(Abi::Aarch64));
+        assert_eq!(Abi::native("i686"), None);
+        assert_eq!(Abi::X86_64.compat(), Some(Abi::X86));
+        assert_eq!(Abi::Aarch64.compat(), None);
+    }
+
+    #[test]
+    fn tables_are_sorted_and_within_the_limits_of_the_wire() {
+        for rows in [table::CALLS, table::CALLS_X86, table::CALLS_AARCH64] {
+            assert!(rows.is_sorted_by(|a, b| a.name < b.name));
+        }
+        for row in all_rows() {
+            let attached = row.args.iter().filter(|arg| {
+                use Meaning::{Path, Sockaddr, SockaddrOut, Text};
+                matches!(arg.meaning, Path | Text | Sockaddr | SockaddrOut)
+            });
+            assert!(row.args.len() <= SYSCALL_ARGS_MAX, "{}", row.name);
+            assert!(attached.count() <= SYSCALL_ATTACHMENTS_MAX, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn every_row_is_reached() {
+        for row in table::CALLS {
+            let mut calls =
+                ABIS.into_iter().flat_map(|abi| (0..512).map(move |nr| lookup(abi, nr)));
+            let reached = calls.any(|call| call.is_some_and(|call| std::ptr::eq(call, row)));
+            assert!(reached, "{}", row.name);
+        }
+        for abi in ABIS {
+            for row in abi.own_calls() {
+                assert!(std::ptr::eq(lookup(abi, number(abi, row.name)).unwrap(), row));
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_stand_behind_their_addresses() {
+        for row in all_rows() {
+            for (i, arg) in row.args.iter().enumerate() {
+                let next = row.args.get(i + 1).map(|arg| arg.meaning);
+                match arg.meaning {
+                    Meaning::Sockaddr => {
+                        assert_eq!(next, Some(Meaning::SockaddrLen), "{}", row.name);
+                    }
+                    Meaning::SockaddrOut => {
+                        assert_eq!(next, Some(Meaning::Address), "{}", row.name);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn buffers_are_not_strings() {
+        for (call, arg) in [
+            ("readlink", "buf"),
+            ("readlinkat", "buf"),
+            ("getcwd", "buf"),
+            ("write", "buf"),
+            ("read", "buf"),
+            ("pwrite64", "buf"),
+            ("sethostname", "name"),
+            ("syslog", "buf"),
+            ("mq_timedsend", "u_msg_ptr"),
+            ("listxattr", "list"),
+            ("uname", "name"),
+            ("openat2", "how"),
+        ] {
+            let row = by_name(call).unwrap();
+            let arg = row.args.iter().find(|row| row.name == arg).unwrap();
+            assert_eq!(arg.meaning, Meaning::Address, "{call}");
+        }
+    }
+
+    #[test]
+    fn exact_plans() {
+        let string = |plan, position, arg| with_attachment(plan, position, attach::STRING, arg);
+        let plain = |args| new(args, special::NONE);
+        for abi in ABIS {
+            assert_eq!(plan_of(abi, "openat"), string(plain(4), 0, 1));
+            assert_eq!(plan_of(abi, "connect"), with_attachment(plain(3), 0, attach::SOCKADDR, 1));
+            assert_eq!(
+                plan_of(abi, "accept4"),
+                with_attachment(plain(4), 0, attach::SOCKADDR_OUT, 1)
+            );
+            assert_eq!(plan_of(abi, "sendto"), with_attachment(plain(6), 0, attach::SOCKADDR, 4));
+            assert_eq!(
+                plan_of(abi, "recvfrom"),
+                with_attachment(plain(6), 0, attach::SOCKADDR_OUT, 4)
+            );
+            assert_eq!(plan_of(abi, "execve"), string(new(3, special::EXEC), 0, 0));
+            assert_eq!(plan_of(abi, "execveat"), string(new(5, special::EXEC), 0, 1));
+            assert_eq!(plan_of(abi, "exit"), new(1, special::EXIT));
+            assert_eq!(plan_of(abi, "exit_group"), new(1, special::EXIT));
+            assert_eq!(plan_of(abi, "rt_sigreturn"), new(0, special::SIGRETURN));
+            assert_eq!(plan_of(abi, "mount"), string(string(string(plain(5), 0, 0), 1, 1), 2, 2));
+            assert_eq!(plan_of(abi, "renameat2"), string(string(plain(5), 0, 1), 1, 3));
+            assert_eq!(plan_of(abi, "getpid"), 0);
+        }
+        assert_eq!(plan_of(Abi::X86_64, "openat"), 4 | (1 << 3 | 1) << 8);
+        assert_eq!(plan_of(Abi::X86, "sigreturn"), new(0, special::SIGRETURN));
+        assert_eq!(plan_of(Abi::X86, "open"), string(plain(3), 0, 0));
+        assert_eq!(plan_of(Abi::X86, "socketcall"), plain(2));
+    }
+
+    #[test]
+    fn calls_that_differ_between_abis() {
+        let names = |abi, call| -> Vec<_> {
+            lookup(abi, number(abi, call)).unwrap().args.iter().map(|arg| arg.name).collect()
+        };
+        assert_eq!(names(Abi::X86_64, "clone")[3], "child_tidptr");
+        assert_eq!(names(Abi::X86, "clone")[3], "tls");
+        assert_eq!(names(Abi::Aarch64, "clone")[3], "tls");
+        assert_eq!(names(Abi::X86, "mmap").len(), 1);
+        assert_eq!(names(Abi::X86_64, "mmap").len(), 6);
+        // The mask takes two registers, so the path moves.
+        assert_eq!(
+            plan_of(Abi::X86, "fanotify_mark"),
+            with_attachment(new(6, special::NONE), 0, attach::STRING, 5)
+        );
+    }
+
+    #[test]
+    fn plans_lie_at_the_index_of_their_call() {
+        let all = plans(Abi::X86_64);
+        assert_eq!(all.len(), CALLS_MAX as usize);
+        for nr in -2..600 {
+            assert_eq!(all[call_index(nr, false) as usize], plan(Abi::X86_64, nr));
+            assert_eq!(all[call_index(nr, true) as usize], plan(Abi::X86, nr));
+        }
+        let all = plans(Abi::Aarch64);
+        assert_eq!(all[call_index(56, false) as usize], plan_of(Abi::X86_64, "openat"));
+        assert!(all[CALLS_COMPAT as usize..].iter().all(|&plan| plan == wire::plan::UNKNOWN));
+    }
+
+    #[test]
+    fn groups() {
+        let groups = |name| by_name(name).unwrap().groups;
+        assert_eq!(groups("openat"), Groups::FILE.union(Groups::DESCRIPTOR));
+        assert_eq!(groups("open"), Groups::FILE.union(Groups::DESCRIPTOR));
+        assert_eq!(groups("stat"), Groups::FILE);
+        assert_eq!(groups("read"), Groups::DESCRIPTOR);
+        assert_eq!(groups("connect"), Groups::NETWORK.union(Groups::DESCRIPTOR));
+        assert_eq!(groups("execve"), Groups::FILE.union(Groups::PROCESS));
+        assert_eq!(groups("kill"), Groups::SIGNAL.union(Groups::PROCESS));
+        assert_eq!(groups("rt_sigprocmask"), Groups::SIGNAL);
+        assert_eq!(groups("brk"), Groups::MEMORY);
+        assert_eq!(groups("getpid"), Groups::NONE);
+        assert_eq!(Groups::parse("%net"), Groups::parse("%network"));
+        assert_eq!(Groups::parse("%file"), Some(Groups::FILE));
+        assert_eq!(Groups::parse("file"), None);
+        assert!(groups("openat").intersects(Groups::FILE));
+        assert!(!groups("openat").intersects(Groups::NETWORK));
+    }
+
+    #[test]
+    fn calls_that_change_state() {
+        for name in ["openat", "close", "dup3", "fcntl", "execve", "exit", "setresuid32", "chdir"] {
+            assert!(by_name(name).unwrap().changes_state, "{name}");
+        }
+        for name in ["read", "write", "getpid", "stat", "futex", "rename", "pidfd_send_signal"] {
+            assert!(!by_name(name).unwrap().changes_state, "{name}");
+        }
+    }
+
+    #[test]
+    fn flags_have_their_set() {
+        let meaning = |name: &str, arg: usize| by_name(name).unwrap().args[arg].meaning;
+        assert_eq!(meaning("openat", 2), Meaning::Flags(FlagSet::Open));
+        assert_eq!(meaning("unlinkat", 2), Meaning::Flags(FlagSet::AtUnlink));
+        assert_eq!(meaning("socket", 1), Meaning::Flags(FlagSet::SocketType));
+    }
+
+    #[test]
+    fn the_running_kernel_agrees() {
+        let Some(abi) = Abi::native(std::env::consts::ARCH) else { return };
+        let directories = match fs::read_dir("/sys/kernel/tracing/events/syscalls") {
+            Ok(directories) => directories,
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied));
+                println!("skipped: tracefs is not mounted");
+                return;
+            }
+        };
+        let (mut compared, mut renamed) = (0, 0);
+        for directory in directories {
+            let directory = directory.unwrap();
+            let file = directory.file_name().into_string().unwrap();
+            let Some(kernel_name) = file.strip_prefix("sys_enter_") else { continue };
+            // The functions in the kernel that are not called as their numbers are.
+            let name = match kernel_name {
+                "newstat" => "stat",
+                "newfstat" => "fstat",
+                "newlstat" => "lstat",
+                "newuname" => "uname",
+                "sendfile64" => "sendfile",
+                "umount" => "umount2",
+                name => name,
+            };
+            // A newer kernel has calls the table does not know.
+            let Some(row) = find(abi.own_calls(), name).or_else(|| by_name(name)) else {
+                println!("no row: {name}");
+                continue;
+            };
+            let format = fs::read_to_string(directory.path().join("format")).unwrap();
+            let expected: Vec<&str> = format
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("field:")?.split_once(';'))
+                .filter_map(|(field, _)| field.rsplit_once([' ', '*']))
+                .map(|(_, arg)| arg)
+                .filter(|arg| !arg.starts_with("common_") && *arg != "__syscall_nr")
+                .map(|arg| arg.trim_start_matches('_'))
+                .collect();
+            let found: Vec<&str> = row.args.iter().map(|arg| arg.name).collect();
+            assert_eq!(found.len(), expected.len(), "{name}: {found:?}, {expected:?}");
+            compared += 1;
+            if found != expected {
+                println!("{name}: {found:?}, the kernel says {expected:?}");
+                renamed += 1;
+            }
+        }
+        println!("compared {compared} calls, {renamed} with other names");
+        assert!(compared > 200, "{compared}");
+        // The names are no ABI: other versions of the kernel have changed a few.
+        assert!(renamed * 10 < compared, "{renamed} of {compared}");
+    }
+}
