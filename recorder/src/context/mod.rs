@@ -1,0 +1,272 @@
+//! The state of the host as a fold over events: which threads there are, what
+//! they are called, what they run.
+//!
+//! Seeded from `/proc`, hooks first: each fact carries the time it was read, an
+//! event newer than the fact wins, an older one is already in it. The same fold
+//! keeps the baseline while recording and gives names while replaying.
+
+#[cfg(feature = "capture")]
+mod seed;
+
+use std::collections::BTreeMap;
+
+#[cfg(feature = "capture")]
+pub use seed::scan;
+
+use crate::event::{Attached, Event, Kind, wire::COMM_BYTES};
+
+/// Threads kept at the most. A host at its default `threads-max` has fewer.
+pub const THREADS_MAX: usize = 262_144;
+
+/// Bytes of arguments kept of one process.
+pub const ARGS_BYTES_MAX: usize = crate::event::wire::EXEC_ARGS_BYTES_MAX;
+
+/// What is known of a thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThreadFacts {
+    /// Its process.
+    pub pid: u32,
+    /// The parent process, 0 when it is not known.
+    pub ppid: u32,
+    /// When it started, 0 when it is not known.
+    pub start_ns: u64,
+    /// When this was learnt.
+    pub as_of_ns: u64,
+    /// Its name.
+    pub comm: Vec<u8>,
+    /// Its program.
+    pub program: Vec<u8>,
+    /// Its arguments, each ended by a NUL.
+    pub args: Vec<u8>,
+}
+
+impl ThreadFacts {
+    fn bytes(&self) -> u64 {
+        (size_of::<ThreadFacts>() + self.comm.len() + self.program.len() + self.args.len()) as u64
+    }
+}
+
+/// Every thread, by its id.
+#[derive(Clone, Debug, Default)]
+pub struct Processes {
+    threads: BTreeMap<u32, ThreadFacts>,
+    bytes: u64,
+    cut: u64,
+}
+
+impl Processes {
+    /// What is known of a thread.
+    pub fn get(&self, tid: u32) -> Option<&ThreadFacts> {
+        self.threads.get(&tid)
+    }
+
+    /// The name of a thread, empty when it is not known.
+    pub fn comm(&self, tid: u32) -> &[u8] {
+        self.threads.get(&tid).map(|facts| facts.comm.as_slice()).unwrap_or_default()
+    }
+
+    /// How many threads are known.
+    pub fn len(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.threads.is_empty()
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Threads that were left out because there were too many.
+    pub fn cut(&self) -> u64 {
+        self.cut
+    }
+
+    /// Every thread, in the order of its id.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &ThreadFacts)> {
+        self.threads.iter().map(|(tid, facts)| (*tid, facts))
+    }
+
+    /// Sets what is known of a thread.
+    pub fn insert(&mut self, tid: u32, facts: ThreadFacts) {
+        if self.threads.len() >= THREADS_MAX && !self.threads.contains_key(&tid) {
+            self.cut += 1;
+            return;
+        }
+        self.bytes += facts.bytes();
+        if let Some(before) = self.threads.insert(tid, facts) {
+            self.bytes -= before.bytes();
+        }
+    }
+
+    fn remove(&mut self, tid: u32) {
+        if let Some(facts) = self.threads.remove(&tid) {
+            self.bytes -= facts.bytes();
+        }
+    }
+
+    /// Changes a thread in place, where its facts are older than `ts_ns`.
+    fn update(&mut self, tid: u32, ts_ns: u64, change: impl FnOnce(&mut ThreadFacts)) {
+        let mut facts = self.threads.get(&tid).cloned().unwrap_or_default();
+        if facts.as_of_ns > ts_ns {
+            return;
+        }
+        facts.as_of_ns = ts_ns;
+        change(&mut facts);
+        self.insert(tid, facts);
+    }
+
+    /// Takes an event into account.
+    pub fn apply(&mut self, event: &Event<'_>) {
+        let attached = |index| event.attachment(index).map(Attached::text).unwrap_or_default();
+        match event.kind {
+            Kind::ProcessFork => self.fork(event),
+            Kind::ProcessExec => {
+                let old_tid = event.number(0) as u32;
+                if old_tid != event.tid {
+                    // The thread that calls exec takes the place of the leader.
+                    self.remove(old_tid);
+                }
+                let args = event.attachment(1).map(|args| args.bytes).unwrap_or_default();
+                self.update(event.tid, event.ts_ns, |facts| {
+                    facts.pid = event.pid;
+                    facts.program = attached(0).to_vec();
+                    facts.args = args.to_vec();
+                });
+            }
+            Kind::ProcessRename => {
+                self.update(event.tid, event.ts_ns, |facts| {
+                    facts.pid = event.pid;
+                    facts.comm = attached(0).to_vec();
+                });
+            }
+            Kind::ProcessExit => {
+                if self.get(event.tid).is_none_or(|facts| facts.start_ns <= event.ts_ns) {
+                    self.remove(event.tid);
+                }
+            }
+            Kind::Process => {
+                let facts = ThreadFacts {
+                    pid: event.pid,
+                    ppid: event.number(0) as u32,
+                    start_ns: event.number(1),
+                    as_of_ns: event.ts_ns,
+                    comm: attached(0).to_vec(),
+                    program: attached(1).to_vec(),
+                    args: event.attachment(2).map(|args| args.bytes.to_vec()).unwrap_or_default(),
+                };
+                self.insert(event.tid, facts);
+            }
+            _ => {}
+        }
+    }
+
+    fn fork(&mut self, event: &Event<'_>) {
+        let (child_pid, child_tid) = (event.number(0) as u32, event.number(1) as u32);
+        let parent = self.threads.get(&event.tid).cloned().unwrap_or_default();
+        let is_thread = child_pid == event.pid;
+        self.update(child_tid, event.ts_ns, |facts| {
+            *facts = ThreadFacts {
+                pid: child_pid,
+                ppid: if is_thread { parent.ppid } else { event.pid },
+                start_ns: event.ts_ns,
+                as_of_ns: event.ts_ns,
+                comm: parent.comm,
+                program: parent.program,
+                args: parent.args,
+            };
+        });
+    }
+
+    /// The threads as events, to be stored as a block.
+    pub fn to_events(&self) -> impl Iterator<Item = Event<'_>> {
+        self.threads.iter().map(|(tid, facts)| {
+            let mut event = Event::new(Kind::Process, facts.as_of_ns);
+            event.pid = facts.pid;
+            event.tid = *tid;
+            event.push_number(u64::from(facts.ppid));
+            event.push_number(facts.start_ns);
+            for (index, bytes) in [&facts.comm, &facts.program, &facts.args].into_iter().enumerate()
+            {
+                event.attach(Attached { index: index as u8, flags: 0, bytes });
+            }
+            event
+        })
+    }
+}
+
+impl<'a> Attached<'a> {
+    /// The bytes up to the first NUL: names in the ring have a fixed length.
+    pub fn text(&self) -> &'a [u8] {
+        let end = self.bytes.iter().position(|byte| *byte == 0).unwrap_or(self.bytes.len());
+        self.bytes.get(..end).unwrap_or_default()
+    }
+}
+
+/// The longest name a thread can have, without the NUL.
+pub const COMM_LENGTH_MAX: usize = COMM_BYTES - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thread(kind: Kind, ts_ns: u64, pid: u32, tid: u32) -> Event<'static> {
+        let mut event = Event::new(kind, ts_ns);
+        (event.pid, event.tid) = (pid, tid);
+        event
+    }
+
+    fn rename(ts_ns: u64, tid: u32, comm: &'static [u8]) -> Event<'static> {
+        let mut event = thread(Kind::ProcessRename, ts_ns, tid, tid);
+        event.attach(Attached { index: 0, flags: 0, bytes: comm });
+        event
+    }
+
+    #[test]
+    fn a_child_has_its_parents_name_until_it_gets_its_own() {
+        let mut processes = Processes::default();
+        processes.apply(&rename(10, 1, b"shell\0\0\0"));
+        let mut fork = thread(Kind::ProcessFork, 20, 1, 1);
+        fork.push_number(2);
+        fork.push_number(2);
+        processes.apply(&fork);
+        assert_eq!(processes.comm(2), b"shell");
+        assert_eq!(processes.get(2).map(|facts| facts.ppid), Some(1));
+        processes.apply(&rename(30, 2, b"cat\0"));
+        assert_eq!(processes.comm(2), b"cat");
+        processes.apply(&thread(Kind::ProcessExit, 40, 2, 2));
+        assert!(processes.get(2).is_none());
+        assert_eq!(
+            processes.bytes(),
+            processes.iter().map(|(_, facts)| facts.bytes()).sum::<u64>()
+        );
+    }
+
+    #[test]
+    fn a_fact_newer_than_an_event_wins() {
+        let mut processes = Processes::default();
+        processes.insert(
+            7,
+            ThreadFacts { pid: 7, as_of_ns: 100, comm: b"new".to_vec(), ..ThreadFacts::default() },
+        );
+        processes.apply(&rename(99, 7, b"old"));
+        assert_eq!(processes.comm(7), b"new");
+        processes.apply(&rename(101, 7, b"newer"));
+        assert_eq!(processes.comm(7), b"newer");
+    }
+
+    #[test]
+    fn as_events_and_back_is_the_same() {
+        let mut processes = Processes::default();
+        processes.apply(&rename(10, 1, b"one"));
+        processes.apply(&rename(11, 2, b"two"));
+        let mut again = Processes::default();
+        for event in processes.to_events() {
+            again.apply(&event);
+        }
+        assert_eq!(again.iter().collect::<Vec<_>>(), processes.iter().collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,252 @@
+//! One JSON object per event and line.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+use serde::{
+    Serialize, Serializer,
+    ser::{SerializeMap, SerializeSeq},
+};
+
+use super::{
+    Exporter, rfc3339,
+    value::{Shown, show, show_bytes},
+};
+use crate::{
+    clock::ClockAnchor,
+    context::Processes,
+    event::{
+        Call, Event, Meaning, names,
+        syscall::{self, Abi},
+        wire::{ATTACHMENT_WAIT_CHANNEL, flag},
+    },
+};
+
+/// Numbers beyond this lose digits in programs that keep them as doubles.
+const EXACT_MAX: u64 = 1 << 53;
+
+/// The JSON format.
+pub struct JsonLines {
+    clock: ClockAnchor,
+    native: Abi,
+}
+
+impl JsonLines {
+    /// JSON of a file with these clocks and calls of this ABI.
+    pub fn new(clock: ClockAnchor, native: Abi) -> JsonLines {
+        JsonLines { clock, native }
+    }
+}
+
+impl Exporter for JsonLines {
+    fn event(
+        &mut self,
+        event: &Event<'_>,
+        processes: &Processes,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let object = Object { event, processes, clock: self.clock, native: self.native };
+        let mut line = serde_json::to_vec(&object)?;
+        line.push(b'\n');
+        out.write_all(&line)
+    }
+}
+
+struct Object<'e> {
+    event: &'e Event<'e>,
+    processes: &'e Processes,
+    clock: ClockAnchor,
+    native: Abi,
+}
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let event = self.event;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("ts", &rfc3339(self.clock.wall_ns(event.ts_ns)))?;
+        map.serialize_entry("ts_ns", &event.ts_ns.to_string())?;
+        map.serialize_entry("kind", event.kind.schema().name)?;
+        map.serialize_entry("cpu", &event.cpu)?;
+        if event.tid != 0 {
+            map.serialize_entry("pid", &event.pid)?;
+            map.serialize_entry("tid", &event.tid)?;
+            let comm = self.processes.comm(event.tid);
+            if !comm.is_empty() {
+                put_bytes(&mut map, "comm", comm, false)?;
+            }
+        }
+        match Call::of(event) {
+            Some(call) => self.call(call, &mut map)?,
+            None => self.fields(&mut map)?,
+        }
+        map.end()
+    }
+}
+
+impl Object<'_> {
+    fn call<M: SerializeMap>(&self, call: Call<'_, '_>, map: &mut M) -> Result<(), M::Error> {
+        let event = self.event;
+        map.serialize_entry("name", &syscall::name(call.abi(self.native), call.nr()))?;
+        map.serialize_entry("args", &Args { call, event, native: self.native })?;
+        if call.returned() {
+            put_signed(map, "ret", call.ret())?;
+        }
+        if let Some(errno) = call.errno() {
+            let name = names::errno_name(errno).map_or(errno.to_string(), str::to_string);
+            map.serialize_entry("errno", &name)?;
+        }
+        if let Some(dur_ns) = call.dur_ns() {
+            put_unsigned(map, "dur_ns", dur_ns)?;
+        }
+        let flags = [
+            ("unfinished", flag::UNFINISHED),
+            ("before_recording", flag::BEFORE_RECORDING),
+            ("no_return", flag::NO_RETURN),
+            ("no_entry", flag::NO_ENTRY),
+            ("compat", flag::COMPAT),
+            ("late", flag::LATE),
+        ];
+        for (name, bit) in flags {
+            if event.has(bit) {
+                map.serialize_entry(name, &true)?;
+            }
+        }
+        if let Some(channel) = event.attachment(ATTACHMENT_WAIT_CHANNEL) {
+            put_bytes(map, "wait_channel", channel.bytes, false)?;
+        }
+        Ok(())
+    }
+
+    fn fields<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let event = self.event;
+        let schema = event.kind.schema();
+        // What this kernel did not say is absent, not 0.
+        let unknown = event.has(flag::NO_ARGS);
+        let fields = schema.fields.iter().enumerate().filter(|_| !unknown);
+        for (place, field) in fields {
+            let value = event.number(place);
+            if field.meaning == Meaning::TimeNs {
+                // Like `ts_ns`: a moment is a string.
+                map.serialize_entry(field.name, &value.to_string())?;
+            } else {
+                put(map, field.name, &show(field.meaning, value, None, self.native))?;
+            }
+        }
+        for (index, schema) in schema.attachments.iter().enumerate() {
+            if let Some(attached) = event.attachment(index as u8) {
+                put(map, schema.name, &show_bytes(schema.meaning, attached))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Args<'e> {
+    call: Call<'e, 'e>,
+    event: &'e Event<'e>,
+    native: Abi,
+}
+
+impl Serialize for Args<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let abi = self.call.abi(self.native);
+        let row = syscall::lookup(abi, self.call.nr());
+        let mut map = serializer.serialize_map(None)?;
+        for (place, value) in self.call.args().iter().enumerate() {
+            let arg = row.and_then(|row| row.args.get(place));
+            let unnamed = format!("arg{place}");
+            let name = arg.map_or(unnamed.as_str(), |arg| arg.name);
+            let meaning = arg.map_or(Meaning::Address, |arg| arg.meaning);
+            put(&mut map, name, &show(meaning, *value, self.event.attachment(place as u8), abi))?;
+        }
+        map.end()
+    }
+}
+
+fn put<M: SerializeMap>(map: &mut M, name: &str, shown: &Shown<'_>) -> Result<(), M::Error> {
+    match shown {
+        Shown::Signed(number) => put_signed(map, name, *number),
+        Shown::Unsigned(number) => put_unsigned(map, name, *number),
+        Shown::Word(word) => map.serialize_entry(name, word),
+        Shown::Bytes(bytes, cut) => put_bytes(map, name, bytes, *cut),
+        Shown::List(list, cut) => put_list(map, name, list, *cut),
+        Shown::Nothing => map.serialize_entry(name, &()),
+        Shown::Unreadable => {
+            map.serialize_entry(name, &())?;
+            map.serialize_entry(&format!("{name}_unreadable"), &true)
+        }
+    }
+}
+
+fn put_signed<M: SerializeMap>(map: &mut M, name: &str, number: i64) -> Result<(), M::Error> {
+    if number.unsigned_abs() <= EXACT_MAX {
+        map.serialize_entry(name, &number)
+    } else {
+        map.serialize_entry(name, &number.to_string())
+    }
+}
+
+fn put_unsigned<M: SerializeMap>(map: &mut M, name: &str, number: u64) -> Result<(), M::Error> {
+    if number <= EXACT_MAX {
+        map.serialize_entry(name, &number)
+    } else {
+        map.serialize_entry(name, &number.to_string())
+    }
+}
+
+fn put_bytes<M: SerializeMap>(
+    map: &mut M,
+    name: &str,
+    bytes: &[u8],
+    cut: bool,
+) -> Result<(), M::Error> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => map.serialize_entry(name, text)?,
+        Err(_) => {
+            map.serialize_entry(name, &String::from_utf8_lossy(bytes))?;
+            map.serialize_entry(&format!("{name}_hex"), &hex(bytes))?;
+        }
+    }
+    if cut {
+        map.serialize_entry(&format!("{name}_cut"), &true)?;
+    }
+    Ok(())
+}
+
+fn put_list<M: SerializeMap>(
+    map: &mut M,
+    name: &str,
+    list: &[&[u8]],
+    cut: bool,
+) -> Result<(), M::Error> {
+    map.serialize_entry(name, &Lossy(list))?;
+    if list.iter().any(|bytes| std::str::from_utf8(bytes).is_err()) {
+        let hexes: Vec<String> = list.iter().map(|bytes| hex(bytes)).collect();
+        map.serialize_entry(&format!("{name}_hex"), &hexes)?;
+    }
+    if cut {
+        map.serialize_entry(&format!("{name}_cut"), &true)?;
+    }
+    Ok(())
+}
+
+struct Lossy<'a>(&'a [&'a [u8]]);
+
+impl Serialize for Lossy<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
+        for bytes in self.0 {
+            list.serialize_element(&String::from_utf8_lossy(bytes))?;
+        }
+        list.end()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,298 @@
+//! Text like strace's: time, thread, what happened, result, duration.
+
+use std::io::{self, Write};
+
+use super::{
+    Exporter,
+    value::{Shown, show, show_bytes},
+};
+use crate::{
+    clock::ClockAnchor,
+    context::Processes,
+    event::{
+        Call, Event, Kind, Meaning, names,
+        syscall::{self, Abi},
+        wire::{ATTACHMENT_WAIT_CHANNEL, flag},
+    },
+};
+
+/// Arguments of an exec shown before the rest is counted.
+const ARGS_SHOWN_MAX: usize = 32;
+
+/// The text format.
+pub struct Text {
+    clock: ClockAnchor,
+    native: Abi,
+    /// Print when calls were entered instead of when they returned.
+    entry_times: bool,
+    line: String,
+}
+
+impl Text {
+    /// Text of a file with these clocks and calls of this ABI.
+    pub fn new(clock: ClockAnchor, native: Abi, entry_times: bool) -> Text {
+        Text { clock, native, entry_times, line: String::new() }
+    }
+
+    fn thread(&mut self, event: &Event<'_>, processes: &Processes) {
+        if event.tid == 0 {
+            self.line.push_str("- ");
+            return;
+        }
+        let comm = processes.comm(event.tid);
+        if comm.is_empty() {
+            self.line.push('?');
+        } else {
+            push_escaped(comm, &mut self.line);
+        }
+        if event.tid == event.pid {
+            self.line.push_str(&format!("[{}] ", event.pid));
+        } else {
+            self.line.push_str(&format!("[{}/{}] ", event.pid, event.tid));
+        }
+    }
+
+    fn call(&mut self, event: &Event<'_>, call: Call<'_, '_>) {
+        let abi = call.abi(self.native);
+        let row = syscall::lookup(abi, call.nr());
+        self.line.push_str(&syscall::name(abi, call.nr()));
+        if event.has(flag::COMPAT) {
+            self.line.push_str("@32");
+        }
+        self.line.push('(');
+        let args = row.map(|row| row.args).unwrap_or_default();
+        for (place, value) in call.args().iter().enumerate() {
+            if place > 0 {
+                self.line.push_str(", ");
+            }
+            let meaning = args.get(place).map_or(Meaning::Address, |arg| arg.meaning);
+            push(&show(meaning, *value, event.attachment(place as u8), abi), &mut self.line);
+        }
+        if event.has(flag::UNFINISHED) {
+            self.unfinished(event, call);
+            return;
+        }
+        self.line.push(')');
+        self.result(event, call);
+    }
+
+    fn unfinished(&mut self, event: &Event<'_>, call: Call<'_, '_>) {
+        let age = seconds(call.dur_ns().unwrap_or_default());
+        let least = if event.has(flag::BEFORE_RECORDING) { "at least " } else { "" };
+        self.line.push_str(&format!(" <unfinished ...> <{least}{age}>"));
+        if let Some(channel) = event.attachment(ATTACHMENT_WAIT_CHANNEL) {
+            self.line.push_str(" waits in ");
+            push_escaped(channel.bytes, &mut self.line);
+        }
+    }
+
+    fn result(&mut self, event: &Event<'_>, call: Call<'_, '_>) {
+        match call.errno() {
+            Some(errno) => {
+                let name = names::errno_name(errno).map_or(errno.to_string(), str::to_string);
+                self.line.push_str(&format!(" = -1 {name}"));
+                if let Some(text) = names::errno_text(errno) {
+                    self.line.push_str(&format!(" ({text})"));
+                }
+            }
+            None if call.returned() => {
+                let ret = call.ret();
+                // What is no small number is a pointer: mmap, brk.
+                if (-4095..=0xffff_ffff).contains(&ret) {
+                    self.line.push_str(&format!(" = {ret}"));
+                } else {
+                    self.line.push_str(&format!(" = {ret:#x}"));
+                }
+            }
+            None => self.line.push_str(" = ?"),
+        }
+        match call.dur_ns() {
+            Some(dur) if event.has(flag::NO_RETURN) && dur > 0 => {
+                self.line.push_str(&format!(" <ended after {}>", seconds(dur)));
+            }
+            Some(_) if event.has(flag::NO_RETURN) => {}
+            Some(dur) => self.line.push_str(&format!(" <{}>", seconds(dur))),
+            None => self.line.push_str(" <entry not seen>"),
+        }
+        if event.has(flag::LATE) && !event.attached().is_empty() {
+            self.line.push_str(" <strings read late>");
+        }
+    }
+
+    fn lost(&mut self, event: &Event<'_>) {
+        let until = time_of_day(self.clock.wall_ns(event.number(2)));
+        let reason = show(Meaning::LossReason, event.number(0), None, self.native);
+        self.line.push_str(&format!("CPU:{} [LOST {} EVENTS] ", event.cpu, event.number(1)));
+        push(&reason, &mut self.line);
+        self.line.push_str(&format!(" until {until}"));
+    }
+
+    fn other(&mut self, event: &Event<'_>) {
+        let attached = |index: usize| {
+            let meaning = event.kind.schema().attachments.get(index)?.meaning;
+            let mut text = String::new();
+            push(&show_bytes(meaning, event.attachment(index as u8)?), &mut text);
+            Some(text)
+        };
+        let text = |index| attached(index).unwrap_or_default();
+        let state = |place| names::tcp_state(event.number(place) as u32);
+        let line = match event.kind {
+            Kind::ProcessFork => {
+                let what =
+                    if event.number(0) == u64::from(event.pid) { "thread" } else { "process" };
+                format!("+++ new {what} {} +++", event.number(1))
+            }
+            Kind::ProcessExec => format!("+++ exec {} {} +++", text(0), text(1)),
+            Kind::ProcessExit if event.has(flag::NO_ARGS) => "+++ ended +++".to_string(),
+            Kind::ProcessExit if event.number(1) != 0 => {
+                format!("+++ killed by {} +++", names::signal_name(event.number(1) as u32))
+            }
+            Kind::ProcessExit => format!("+++ exited with {} +++", event.number(0)),
+            Kind::ProcessRename => format!("+++ renamed to {} +++", text(0)),
+            Kind::TcpState => {
+                format!("tcp {} -> {} {} to {}", text(0), text(1), state(0), state(1))
+            }
+            Kind::TcpRetransmit => {
+                format!("tcp {} -> {} retransmitted in {}", text(0), text(1), state(0))
+            }
+            Kind::TcpResetSent => format!("tcp {} -> {} reset sent", text(0), text(1)),
+            Kind::TcpResetReceived => format!("tcp {} -> {} reset received", text(0), text(1)),
+            Kind::Process | Kind::Cut | Kind::Syscall | Kind::Lost => {
+                event.kind.schema().name.to_string()
+            }
+        };
+        self.line.push_str(&line);
+    }
+}
+
+impl Exporter for Text {
+    fn event(
+        &mut self,
+        event: &Event<'_>,
+        processes: &Processes,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        self.line.clear();
+        let call = Call::of(event);
+        let back = call.and_then(|call| call.dur_ns()).filter(|_| self.entry_times);
+        let moment = event.ts_ns.saturating_sub(back.unwrap_or_default());
+        self.line.push_str(&time_of_day(self.clock.wall_ns(moment)));
+        self.line.push(' ');
+        if event.kind == Kind::Lost {
+            self.lost(event);
+        } else {
+            self.thread(event, processes);
+            match call {
+                Some(call) => self.call(event, call),
+                None => self.other(event),
+            }
+        }
+        self.line.push('\n');
+        out.write_all(self.line.as_bytes())
+    }
+}
+
+/// `14:03:07.123456`, UTC.
+fn time_of_day(wall_ns: i64) -> String {
+    let of_day = wall_ns.rem_euclid(86_400_000_000_000) / 1_000;
+    let (seconds, micros) = (of_day / 1_000_000, of_day % 1_000_000);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}.{micros:06}")
+}
+
+/// `0.000042`, seconds.
+fn seconds(ns: u64) -> String {
+    format!("{}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000)
+}
+
+/// A value as text.
+fn push(shown: &Shown<'_>, out: &mut String) {
+    match shown {
+        Shown::Signed(number) => out.push_str(&number.to_string()),
+        Shown::Unsigned(number) => out.push_str(&number.to_string()),
+        Shown::Word(word) => push_escaped(word.as_bytes(), out),
+        Shown::Bytes(bytes, cut) => {
+            out.push('"');
+            push_escaped(bytes, out);
+            out.push_str(if *cut { "\"..." } else { "\"" });
+        }
+        Shown::List(list, cut) => {
+            out.push('[');
+            for (place, bytes) in list.iter().take(ARGS_SHOWN_MAX).enumerate() {
+                out.push_str(if place > 0 { ", \"" } else { "\"" });
+                push_escaped(bytes, out);
+                out.push('"');
+            }
+            let more = list.len().saturating_sub(ARGS_SHOWN_MAX);
+            if more > 0 {
+                out.push_str(&format!(", ... {more} more"));
+            } else if *cut {
+                out.push_str("...");
+            }
+            out.push(']');
+        }
+        Shown::Unreadable => out.push_str("<unreadable>"),
+        Shown::Nothing => out.push('-'),
+    }
+}
+
+/// Bytes with everything escaped that a terminal could take for more than text.
+fn push_escaped(bytes: &[u8], out: &mut String) {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\\' => {
+                    out.push('\\');
+                    out.push(c);
+                }
+                '\n' => out.push_str("\\n"),
+                '\t' => out.push_str("\\t"),
+                '\r' => out.push_str("\\r"),
+                // Controls, and what turns the direction of text round.
+                c if c.is_control() || is_bidi(c) => {
+                    out.extend(
+                        c.encode_utf8(&mut [0; 4]).bytes().map(escape).collect::<String>().chars(),
+                    );
+                }
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&escape(*byte));
+        }
+    }
+}
+
+fn escape(byte: u8) -> String {
+    format!("\\x{byte:02x}")
+}
+
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_reaches_the_terminal_unescaped() {
+        let mut all = String::new();
+        push_escaped(&(0..=255).collect::<Vec<u8>>(), &mut all);
+        assert!(all.chars().all(|c| !c.is_control()), "{all}");
+        let mut turned = String::new();
+        push_escaped("a\u{202e}b".as_bytes(), &mut turned);
+        assert_eq!(turned, "a\\xe2\\x80\\xaeb");
+        let mut umlaut = String::new();
+        push_escaped("ä".as_bytes(), &mut umlaut);
+        assert_eq!(umlaut, "ä");
+    }
+
+    #[test]
+    fn times_before_the_epoch_and_at_midnight() {
+        assert_eq!(time_of_day(0), "00:00:00.000000");
+        assert_eq!(time_of_day(-1_000), "23:59:59.999999");
+        assert_eq!(time_of_day(86_399_999_999_999), "23:59:59.999999");
+        assert_eq!(seconds(10_002_345_678), "10.002345");
+    }
+}

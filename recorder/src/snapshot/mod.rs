@@ -1,0 +1,109 @@
+#![doc = include_str!("FORMAT.md")]
+
+mod layout;
+mod read;
+mod write;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{clock::ClockAnchor, loss::Ledger};
+
+pub use layout::{EXTENSION, FORMAT_VERSION};
+pub use read::{BlockEntry, Damage, SnapshotError, SnapshotReader, Verdict, verify};
+pub use write::{Contents, Target, WriteError, Written, remove_leftovers, snapshot_name, write};
+
+/// Why a snapshot was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Who asked: `manual`, `signal`, ...
+    pub source: String,
+    /// In whose words.
+    pub reason: String,
+    /// Labels of the alert.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the alert.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// When, on the kernel's clock.
+    #[serde(default)]
+    pub at_ns: u64,
+}
+
+/// How far back each class of events goes, in nanoseconds of the kernel's clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowInfo {
+    /// The oldest event's time.
+    pub start_ns: u64,
+    /// The moment of the freeze.
+    pub end_ns: u64,
+    /// What the window was set to, nanoseconds.
+    pub asked_ns: u64,
+    /// The oldest event of each class that has any.
+    pub start_ns_by_class: BTreeMap<String, u64>,
+}
+
+/// What this kernel could not give.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// What is not recorded.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// The header: everything about a file that is known when it is begun. Unknown
+/// fields are ignored, so that later versions can add some.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Header {
+    /// The layout of the file.
+    pub format_version: u32,
+    /// Who wrote it.
+    pub program: String,
+    /// The host's name.
+    pub host: String,
+    /// Its kernel's release.
+    pub kernel: String,
+    /// Its machine, as `uname -m` says it: the numbers of calls depend on it.
+    pub arch: String,
+    /// The boot's id.
+    pub boot_id: String,
+    /// CPUs of the host.
+    pub cpus: u32,
+    /// Both clocks at the freeze.
+    pub clock: ClockAnchor,
+    /// Why it was taken.
+    pub trigger: Trigger,
+    /// What it covers.
+    pub window: WindowInfo,
+    /// Microseconds the hand-over took.
+    pub freeze_us: u64,
+    /// Microseconds it took to read the rings up to the moment of the request.
+    pub drain_us: u64,
+    /// `--memory`, bytes.
+    pub memory_bytes: u64,
+    /// What this kernel could not give.
+    pub missing: Vec<Missing>,
+    /// Where every event is.
+    pub ledger: Ledger,
+}
+
+impl Default for ClockAnchor {
+    fn default() -> ClockAnchor {
+        ClockAnchor { monotonic_ns: 0, wall_ns: 0 }
+    }
+}
+
+/// The last words of a complete file: what is known only at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trailer {
+    /// Milliseconds from the request until every block was durable.
+    pub total_ms: u64,
+    /// Bytes of all blocks of class `context`, compressed.
+    pub context_bytes: u64,
+    /// Events by kind.
+    pub events: BTreeMap<String, u64>,
+}

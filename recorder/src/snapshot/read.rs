@@ -1,0 +1,483 @@
+//! Reading. A file is hostile until its checksums say otherwise: nothing here
+//! trusts a length, and what is damaged costs only itself.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+pub use super::layout::BlockEntry;
+use super::{
+    Header, Trailer,
+    layout::{
+        FORMAT_VERSION, FRAMES_MAX, INDEX_ENTRY_BYTES, MAGIC_HEADER, MAGIC_INDEX, MAGIC_SEEK_TABLE,
+        MAGIC_SEEKABLE, MAGIC_TRAILER, MAGIC_ZSTD, SKIPPABLE_BYTES_MAX, SKIPPABLE_HEAD_BYTES,
+        TAG_HEADER, TAG_INDEX, TAG_TRAILER,
+    },
+    write::add_kinds,
+};
+use crate::window::codec::{BlockError, BlockMeta, DecodedBlock, RAW_BYTES_MAX};
+
+/// Why a file cannot be read at all, or a part of it.
+#[derive(Debug)]
+pub enum SnapshotError {
+    /// It cannot be opened or read.
+    Io(PathBuf, io::Error),
+    /// It is not a snapshot.
+    NotASnapshot(PathBuf, &'static str),
+    /// It was written by a newer program.
+    Version(PathBuf, u32),
+    /// A block is damaged.
+    Block {
+        /// Where its frame begins.
+        offset: u64,
+        /// What is wrong.
+        damage: Damage,
+    },
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SnapshotError::Io(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+            SnapshotError::NotASnapshot(path, why) => {
+                write!(f, "{} is not a snapshot: {why}", path.display())
+            }
+            SnapshotError::Version(path, version) => write!(
+                f,
+                "{} has format version {version}, this program reads up to {FORMAT_VERSION}: \
+                 use a newer recorder",
+                path.display()
+            ),
+            SnapshotError::Block { offset, damage } => {
+                write!(f, "the block at byte {offset} is damaged: {damage}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+/// What is wrong with a part of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Bytes and checksum differ.
+    Checksum {
+        /// What the file says.
+        stored: u32,
+        /// What its bytes give.
+        computed: u32,
+    },
+    /// zstd does not take it.
+    Compression(String),
+    /// The columns are not as they should be.
+    Columns(BlockError),
+    /// The index says something else than the block.
+    Index,
+    /// It lies outside the file.
+    Outside,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Damage::Checksum { stored, computed } => {
+                write!(f, "its checksum is {stored:08x}, its bytes give {computed:08x}")
+            }
+            Damage::Compression(error) => write!(f, "zstd says {error}"),
+            Damage::Columns(error) => write!(f, "{error}"),
+            Damage::Index => write!(f, "the index says something else than the block"),
+            Damage::Outside => write!(f, "it lies outside the file"),
+        }
+    }
+}
+
+/// An open snapshot.
+pub struct SnapshotReader {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    header: Header,
+    blocks: Vec<BlockEntry>,
+    trailer: Option<Trailer>,
+    /// What is wrong with the file around its blocks; empty for a complete one.
+    complaints: Vec<String>,
+}
+
+/// A part of the file, by its place.
+struct Frame {
+    offset: u64,
+    bytes: u32,
+}
+
+impl SnapshotReader {
+    /// Opens a file. A file that is cut or damaged behind its header is opened as
+    /// far as it goes; [`SnapshotReader::complaints`] says what is wrong.
+    pub fn open(path: &Path) -> Result<SnapshotReader, SnapshotError> {
+        let failed = |error| SnapshotError::Io(path.to_path_buf(), error);
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            return Err(SnapshotError::NotASnapshot(path.to_path_buf(), "it is a directory"));
+        }
+        let mut reader = SnapshotReader {
+            path: path.to_path_buf(),
+            bytes: metadata.len(),
+            file,
+            header: Header::default(),
+            blocks: Vec::new(),
+            trailer: None,
+            complaints: Vec::new(),
+        };
+        let header_bytes = reader.read_header()?;
+        if let Err(why) = reader.read_end(header_bytes) {
+            reader.complaints.push(why);
+            reader.scan(header_bytes);
+        }
+        Ok(reader)
+    }
+
+    /// What is known of the whole.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// What was known at the end; `None` in a file that is cut.
+    pub fn trailer(&self) -> Option<&Trailer> {
+        self.trailer.as_ref()
+    }
+
+    /// The blocks, in the order of the file.
+    pub fn blocks(&self) -> &[BlockEntry] {
+        &self.blocks
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What is wrong with the file around its blocks.
+    pub fn complaints(&self) -> &[String] {
+        &self.complaints
+    }
+
+    /// Its name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Events by kind, from the index.
+    pub fn events(&self) -> BTreeMap<String, u64> {
+        let mut events = BTreeMap::new();
+        for entry in &self.blocks {
+            if entry.meta.class != crate::event::Class::Context {
+                add_kinds(&mut events, entry);
+            }
+        }
+        events
+    }
+
+    /// Reads a block: checksum, decompression, columns, and whether it is what
+    /// the index says.
+    pub fn block(&self, entry: &BlockEntry) -> Result<DecodedBlock, SnapshotError> {
+        let damaged = |damage| SnapshotError::Block { offset: entry.offset, damage };
+        let frame = self
+            .read(entry.offset, entry.frame_bytes as usize)
+            .map_err(|_| damaged(Damage::Outside))?;
+        let computed = crc32c::crc32c(&frame);
+        if computed != entry.crc {
+            return Err(damaged(Damage::Checksum { stored: entry.crc, computed }));
+        }
+        let block = decode_frame(&frame).map_err(damaged)?;
+        let meta = meta_of(&block);
+        if meta != entry.meta {
+            return Err(damaged(Damage::Index));
+        }
+        Ok(block)
+    }
+
+    fn read(&self, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        let end = offset.checked_add(bytes as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+        if end > self.bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut buffer = vec![0; bytes];
+        self.file.read_exact_at(&mut buffer, offset)?;
+        Ok(buffer)
+    }
+
+    /// Answers how long the header's frame is.
+    fn read_header(&mut self) -> Result<u64, SnapshotError> {
+        let path = self.path.clone();
+        let not = move |why| SnapshotError::NotASnapshot(path.clone(), why);
+        if self.bytes == 0 {
+            return Err(not("it is empty"));
+        }
+        let head = match self.read(0, SKIPPABLE_HEAD_BYTES) {
+            Ok(head) => head,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(not("it is too short"));
+            }
+            Err(error) => return Err(SnapshotError::Io(self.path.clone(), error)),
+        };
+        if half(&head, 0) != Some(MAGIC_HEADER) || head.get(8..12) != Some(&TAG_HEADER) {
+            return Err(not("it does not begin like one"));
+        }
+        let version = half(&head, 12).unwrap_or_default();
+        if version > FORMAT_VERSION {
+            return Err(SnapshotError::Version(self.path.clone(), version));
+        }
+        let (payload, bytes) = self
+            .skippable(0, MAGIC_HEADER, TAG_HEADER)
+            .map_err(|_| not("its header is damaged"))?;
+        self.header =
+            serde_json::from_slice(&payload).map_err(|_| not("its header is not understood"))?;
+        Ok(bytes)
+    }
+
+    /// The payload of a skippable frame of ours, and the length of the frame.
+    fn skippable(&self, offset: u64, magic: u32, tag: [u8; 4]) -> Result<(Vec<u8>, u64), String> {
+        let at = format!("the frame at byte {offset}");
+        let head = self
+            .read(offset, SKIPPABLE_HEAD_BYTES)
+            .map_err(|_| format!("{at} lies outside the file"))?;
+        if half(&head, 0) != Some(magic) || head.get(8..12) != Some(&tag) {
+            return Err(format!("{at} is not what it should be"));
+        }
+        if half(&head, 12) != Some(FORMAT_VERSION) {
+            return Err(format!("{at} has another format version than the file"));
+        }
+        let bytes = half(&head, 4).unwrap_or_default() as usize;
+        let payload = bytes.checked_sub(12).ok_or(format!("{at} is too short"))?;
+        if payload > SKIPPABLE_BYTES_MAX {
+            return Err(format!(
+                "{at} has {payload} bytes, at most {SKIPPABLE_BYTES_MAX} are read"
+            ));
+        }
+        let payload = self
+            .read(offset + SKIPPABLE_HEAD_BYTES as u64, payload)
+            .map_err(|_| format!("{at} lies outside the file"))?;
+        let computed = crc32c::crc32c(&payload);
+        if half(&head, 16) != Some(computed) {
+            return Err(format!("{at} does not have its checksum"));
+        }
+        Ok((payload, bytes as u64 + 8))
+    }
+
+    /// Reads seek table, trailer and index of a complete file.
+    fn read_end(&mut self, header_bytes: u64) -> Result<(), String> {
+        let frames = self.seek_table()?;
+        let [first, blocks @ .., index, trailer] = frames.as_slice() else {
+            return Err("the seek table has too few frames".to_string());
+        };
+        if first.offset != 0 || u64::from(first.bytes) != header_bytes {
+            return Err("the seek table does not begin with the header".to_string());
+        }
+        let (payload, bytes) = self.skippable(trailer.offset, MAGIC_TRAILER, TAG_TRAILER)?;
+        if bytes != u64::from(trailer.bytes) {
+            return Err("the trailer has another length than the seek table says".to_string());
+        }
+        let read: Trailer = serde_json::from_slice(&payload)
+            .map_err(|error| format!("the trailer is not understood: {error}"))?;
+        let (payload, bytes) = self.skippable(index.offset, MAGIC_INDEX, TAG_INDEX)?;
+        if bytes != u64::from(index.bytes) {
+            return Err("the index has another length than the seek table says".to_string());
+        }
+        let entries = payload
+            .chunks(INDEX_ENTRY_BYTES)
+            .map(BlockEntry::get)
+            .collect::<Option<Vec<BlockEntry>>>()
+            .ok_or("the index is not understood")?;
+        let same = entries.len() == blocks.len()
+            && entries.iter().zip(blocks).all(|(entry, frame)| {
+                entry.offset == frame.offset && entry.frame_bytes == frame.bytes
+            });
+        if !same {
+            return Err("index and seek table name different blocks".to_string());
+        }
+        self.blocks = entries;
+        self.trailer = Some(read);
+        Ok(())
+    }
+
+    /// The frames the seek table names, in order.
+    fn seek_table(&self) -> Result<Vec<Frame>, String> {
+        let cut = "the file is not complete: it does not end with a seek table";
+        let footer_at = self.bytes.checked_sub(9).ok_or(cut)?;
+        let footer = self.read(footer_at, 9).map_err(|_| cut)?;
+        if half(&footer, 5) != Some(MAGIC_SEEKABLE) || footer.get(4) != Some(&0) {
+            return Err(cut.to_string());
+        }
+        let count = half(&footer, 0).unwrap_or_default() as usize;
+        if count > FRAMES_MAX {
+            return Err(format!(
+                "the seek table names {count} frames, at most {FRAMES_MAX} are read"
+            ));
+        }
+        let table_bytes = count * 8 + 17;
+        let table_at = self.bytes.checked_sub(table_bytes as u64).ok_or(cut)?;
+        let table = self.read(table_at, table_bytes).map_err(|_| cut)?;
+        if half(&table, 0) != Some(MAGIC_SEEK_TABLE)
+            || half(&table, 4) != Some(table_bytes as u32 - 8)
+        {
+            return Err("the seek table is damaged".to_string());
+        }
+        let mut frames = Vec::with_capacity(count);
+        let mut offset = 0;
+        for place in 0..count {
+            let bytes = half(&table, 8 + 8 * place).unwrap_or_default();
+            frames.push(Frame { offset, bytes });
+            offset += u64::from(bytes);
+        }
+        if offset != table_at {
+            return Err("the seek table does not cover the file".to_string());
+        }
+        self.check_raw_bytes(&table, &frames)?;
+        Ok(frames)
+    }
+
+    /// The decompressed sizes in the seek table are for other readers; they must
+    /// be right all the same.
+    fn check_raw_bytes(&self, table: &[u8], frames: &[Frame]) -> Result<(), String> {
+        for (place, frame) in frames.iter().enumerate() {
+            let said = half(table, 12 + 8 * place).unwrap_or_default();
+            let head = self
+                .read(frame.offset, (frame.bytes as usize).min(18))
+                .map_err(|_| "the seek table names frames outside the file")?;
+            let found = if half(&head, 0) == Some(MAGIC_ZSTD) {
+                zstd::zstd_safe::get_frame_content_size(&head).ok().flatten().unwrap_or(u64::MAX)
+            } else {
+                0
+            };
+            if u64::from(said) != found {
+                return Err(format!(
+                    "the seek table says {said} bytes for the frame at byte {}, it has {found}",
+                    frame.offset
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the whole blocks of a file without its end, frame by frame.
+    fn scan(&mut self, header_bytes: u64) {
+        let mut offset = header_bytes;
+        while offset < self.bytes && self.blocks.len() < FRAMES_MAX {
+            let Ok(head) = self.read(offset, 8) else { break };
+            let magic = half(&head, 0).unwrap_or_default();
+            if magic & 0xffff_fff0 == MAGIC_HEADER {
+                offset += 8 + u64::from(half(&head, 4).unwrap_or_default());
+                continue;
+            }
+            let Some((frame, length)) = self.whole_frame(offset) else {
+                self.complaints.push(format!("nothing whole is found from byte {offset} on"));
+                break;
+            };
+            match decode_frame(&frame) {
+                Ok(block) => self.blocks.push(BlockEntry {
+                    offset,
+                    frame_bytes: length as u32,
+                    raw_bytes: 0,
+                    crc: crc32c::crc32c(&frame),
+                    meta: meta_of(&block),
+                }),
+                Err(damage) => {
+                    self.complaints
+                        .push(format!("the block at byte {offset} is damaged: {damage}"));
+                }
+            }
+            offset += length;
+        }
+    }
+
+    /// The zstd frame that begins at `offset`, when all of it is there.
+    fn whole_frame(&self, offset: u64) -> Option<(Vec<u8>, u64)> {
+        let most = usize::try_from(self.bytes - offset).ok()?.min(RAW_BYTES_MAX + (1 << 16));
+        let bytes = self.read(offset, most).ok()?;
+        if half(&bytes, 0) != Some(MAGIC_ZSTD) {
+            return None;
+        }
+        let length = zstd::zstd_safe::find_frame_compressed_size(&bytes).ok()?;
+        let frame = bytes.get(..length)?.to_vec();
+        Some((frame, length as u64))
+    }
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn decode_frame(frame: &[u8]) -> Result<DecodedBlock, Damage> {
+    let raw = zstd::bulk::decompress(frame, RAW_BYTES_MAX)
+        .map_err(|error| Damage::Compression(error.to_string()))?;
+    DecodedBlock::read(&raw).map_err(Damage::Columns)
+}
+
+fn meta_of(block: &DecodedBlock) -> BlockMeta {
+    let mut kinds = [0; crate::event::wire::KINDS_MAX];
+    for event in block.events() {
+        if let Some(count) = kinds.get_mut(event.kind as usize) {
+            *count += 1;
+        }
+    }
+    let last = block.len().checked_sub(1).and_then(|last| block.ts_ns(last));
+    BlockMeta {
+        class: block.class,
+        cpu: block.cpu,
+        count: block.len() as u32,
+        first_ns: block.ts_ns(0).unwrap_or_default(),
+        last_ns: last.unwrap_or_default(),
+        kinds,
+    }
+}
+
+/// What checking a whole file found.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Blocks that are whole.
+    pub blocks: u64,
+    /// Events in them.
+    pub events: u64,
+    /// What is wrong; empty when nothing is.
+    pub complaints: Vec<String>,
+}
+
+/// Checks every checksum, every block, and that all parts agree. `progress` is
+/// called after each block with the bytes read so far.
+pub fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Verdict, SnapshotError> {
+    let reader = SnapshotReader::open(path)?;
+    let mut verdict = Verdict { complaints: reader.complaints().to_vec(), ..Verdict::default() };
+    let mut found = Trailer::default();
+    let mut ledger_events = 0;
+    for entry in reader.blocks() {
+        match reader.block(entry) {
+            Ok(block) => {
+                verdict.blocks += 1;
+                verdict.events += block.len() as u64;
+                found.count(entry);
+                if crate::event::Class::RECORDED.contains(&entry.meta.class) {
+                    ledger_events += entry.meta.ledger_events();
+                }
+            }
+            Err(error) => verdict.complaints.push(error.to_string()),
+        }
+        progress(entry.offset + u64::from(entry.frame_bytes), reader.bytes());
+    }
+    if let Some(trailer) = reader.trailer().filter(|_| verdict.complaints.is_empty()) {
+        if trailer.events != found.events || trailer.context_bytes != found.context_bytes {
+            verdict.complaints.push("the trailer counts other events than there are".to_string());
+        }
+        if reader.header().ledger.in_window != ledger_events {
+            verdict.complaints.push(format!(
+                "the ledger says {} events are in the window, {ledger_events} are",
+                reader.header().ledger.in_window
+            ));
+        }
+    }
+    Ok(verdict)
+}

@@ -1,0 +1,280 @@
+//! Writing: a file is complete and durable under its final name, or absent.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io::{self, BufWriter, Write},
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Instant,
+};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+
+use super::{
+    Header, Trailer,
+    layout::{
+        BlockEntry, EXTENSION, MAGIC_HEADER, MAGIC_INDEX, MAGIC_TRAILER, TAG_HEADER, TAG_INDEX,
+        TAG_TRAILER, seek_table, skippable,
+    },
+};
+use crate::{
+    event::{Class, Kind},
+    window::{Block, codec::EVENTS_MAX},
+};
+
+/// The end of a temporary name; with the leading dot it marks our leftovers.
+const TEMPORARY: &str = ".kfr-part";
+
+/// How a write failed.
+#[derive(Debug)]
+pub enum WriteError {
+    /// The directory cannot be used.
+    Directory(PathBuf, io::Error),
+    /// The file could not be made, written or made durable.
+    File(PathBuf, io::Error),
+    /// A file of this name is there already.
+    Exists(PathBuf),
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteError::Directory(path, error) => write!(
+                f,
+                "cannot use the snapshot directory {}: {error}; make it writable for the \
+                 recorder, or name another one with --snapshots",
+                path.display()
+            ),
+            WriteError::File(path, error) if error.raw_os_error() == Some(28) => write!(
+                f,
+                "cannot write {}: no space left; remove old snapshots or name another directory",
+                path.display()
+            ),
+            WriteError::File(path, error) => write!(f, "cannot write {}: {error}", path.display()),
+            WriteError::Exists(path) => {
+                write!(f, "{} is there already; --force replaces it", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for WriteError {}
+
+/// What goes into a file, in the order in which it is written.
+pub struct Contents<'a> {
+    /// What is known at the start.
+    pub header: &'a Header,
+    /// The blocks, context first.
+    pub blocks: &'a [Block],
+    /// When the snapshot was asked for.
+    pub asked: Instant,
+}
+
+/// A written file.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How long it is.
+    pub bytes: u64,
+    /// From the request until every block was durable.
+    pub total_ms: u64,
+}
+
+/// A file in the making: under a temporary name until [`Target::finish`], gone
+/// when dropped before.
+pub struct Target {
+    directory: OwnedFd,
+    directory_path: PathBuf,
+    temporary: String,
+    file: File,
+    finished: bool,
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl Target {
+    /// Opens `directory` and makes a file in it.
+    pub fn create(directory: &Path) -> Result<Target, WriteError> {
+        let failed =
+            |error: rustix::io::Errno| WriteError::Directory(directory.to_path_buf(), error.into());
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let temporary = format!(".{}-{number}{TEMPORARY}", std::process::id());
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o640);
+        let file = rustix::fs::openat(&opened, &temporary, flags, mode).map_err(failed)?;
+        Ok(Target {
+            directory: opened,
+            directory_path: directory.to_path_buf(),
+            temporary,
+            file: File::from(file),
+            finished: false,
+        })
+    }
+
+    /// The file, to be written.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes the file durable under `name`. Replaces one that is there only when
+    /// `replace`.
+    pub fn finish(mut self, name: &str, replace: bool) -> Result<PathBuf, WriteError> {
+        let path = self.directory_path.join(name);
+        let failed = |error: io::Error| WriteError::File(path.clone(), error);
+        self.file.sync_all().map_err(failed)?;
+        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let directory = self.directory.as_fd();
+        match rustix::fs::renameat_with(directory, &self.temporary, directory, name, flags) {
+            Ok(()) => self.finished = true,
+            Err(rustix::io::Errno::EXIST) => return Err(WriteError::Exists(path)),
+            Err(error) => return Err(WriteError::File(path, error.into())),
+        }
+        if let Err(error) = rustix::fs::fsync(directory) {
+            // The name may not survive a power cut: then nobody is told of it.
+            let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+            return Err(WriteError::File(path, error.into()));
+        }
+        Ok(path)
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Nothing to be done if this fails: the next start removes it.
+            let _ = rustix::fs::unlinkat(&self.directory, &self.temporary, AtFlags::empty());
+        }
+    }
+}
+
+/// Removes what a crash left of unfinished files. Answers how many there were.
+pub fn remove_leftovers(directory: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(directory)?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(TEMPORARY) && entry.file_type()?.is_file() {
+            std::fs::remove_file(entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// `<host>-<UTC>-<source>-<8 hex>.kfr`: sorted by name is sorted by time.
+pub fn snapshot_name(header: &Header) -> String {
+    let host: String = header
+        .host
+        .chars()
+        .take(64)
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' })
+        .collect();
+    let seconds = header.clock.wall_ns.div_euclid(1_000_000_000);
+    let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+    let mut seed = header.boot_id.clone().into_bytes();
+    seed.extend(header.clock.monotonic_ns.to_le_bytes());
+    seed.extend(NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    let hash = crc32c::crc32c(&seed);
+    format!(
+        "{}-{}-{}-{hash:08x}.{EXTENSION}",
+        if host.is_empty() { "host" } else { host.trim_start_matches('.') },
+        time.strftime("%Y%m%dT%H%M%SZ"),
+        header.trigger.source
+    )
+}
+
+/// Counts what goes through, so that offsets need no seeking.
+struct Counted<W> {
+    inner: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(buffer)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Writes a snapshot into `directory` and makes it durable.
+pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Written, WriteError> {
+    let name = snapshot_name(contents.header);
+    let path = directory.join(&name);
+    let target = Target::create(directory)?;
+    let failed = |error: io::Error| WriteError::File(path.clone(), error);
+    let (bytes, total_ms) = write_frames(target.file(), contents).map_err(failed)?;
+    let path = target.finish(&name, false)?;
+    Ok(Written { path, bytes, total_ms })
+}
+
+fn write_frames(file: &File, contents: &Contents<'_>) -> io::Result<(u64, u64)> {
+    let mut out = Counted { inner: BufWriter::with_capacity(1 << 20, file), bytes: 0 };
+    let mut frames: Vec<(u32, u32)> = Vec::new();
+    let mut put = |out: &mut Counted<BufWriter<&File>>, frame: &[u8], raw: u32| {
+        frames.push((frame.len() as u32, raw));
+        out.write_all(frame)
+    };
+    let header = serde_json::to_vec(contents.header)?;
+    put(&mut out, &skippable(MAGIC_HEADER, TAG_HEADER, &header), 0)?;
+    let mut index = Vec::new();
+    let mut trailer = Trailer::default();
+    for block in contents.blocks {
+        let sealed = block.sealed();
+        if sealed.frame.is_empty() || sealed.meta.count as usize > EVENTS_MAX {
+            return Err(io::Error::other("a block of the window could not be compressed"));
+        }
+        let entry = BlockEntry {
+            offset: out.bytes,
+            frame_bytes: sealed.frame.len() as u32,
+            raw_bytes: sealed.raw_bytes,
+            crc: crc32c::crc32c(&sealed.frame),
+            meta: sealed.meta,
+        };
+        entry.put(&mut index);
+        trailer.count(&entry);
+        put(&mut out, &sealed.frame, sealed.raw_bytes)?;
+    }
+    put(&mut out, &skippable(MAGIC_INDEX, TAG_INDEX, &index), 0)?;
+    out.flush()?;
+    // The blocks are durable before the file says how long that took.
+    file.sync_data()?;
+    trailer.total_ms = contents.asked.elapsed().as_millis() as u64;
+    let last = serde_json::to_vec(&trailer)?;
+    put(&mut out, &skippable(MAGIC_TRAILER, TAG_TRAILER, &last), 0)?;
+    out.write_all(&seek_table(&frames))?;
+    out.flush()?;
+    Ok((out.bytes, trailer.total_ms))
+}
+
+impl Trailer {
+    /// Takes a block into account.
+    pub(super) fn count(&mut self, entry: &BlockEntry) {
+        if entry.meta.class == Class::Context {
+            self.context_bytes += u64::from(entry.frame_bytes);
+            return;
+        }
+        add_kinds(&mut self.events, entry);
+    }
+}
+
+/// Adds the events of a block by kind.
+pub(super) fn add_kinds(events: &mut BTreeMap<String, u64>, entry: &BlockEntry) {
+    for (kind, count) in Kind::ALL.iter().map(|kind| (kind, entry.meta.kinds.get(*kind as usize))) {
+        let count = count.copied().unwrap_or_default();
+        if count > 0 {
+            *events.entry(kind.schema().name.to_string()).or_default() += u64::from(count);
+        }
+    }
+}

@@ -1,0 +1,542 @@
+//! The window: the last minutes, as sealed compressed blocks.
+//!
+//! The window is bounded in time and in bytes. Events are gathered per CPU and
+//! class in ring order, sealed into zstd frames in the form the file has, and
+//! evicted by whole blocks: bulk first when bytes run out, everything when time
+//! does. Evicted state blocks are folded into the baseline.
+//!
+//! Invariant: one owner, the ingest thread; no file, no kernel, no lock. A sealed
+//! block is immutable and shared by reference.
+
+pub mod codec;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use codec::{BlockMeta, Columns, DecodedBlock};
+
+use crate::{
+    context::Processes,
+    event::{Class, Event, Kind, syscall::Abi},
+};
+
+/// The level of every frame: above it zstd buys almost nothing here.
+pub const COMPRESSION_LEVEL: i32 = 1;
+
+/// A segment is sealed when it spans this long.
+pub const SEGMENT_SPAN_NS: u64 = 1_000_000_000;
+
+/// What the window may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowLimits {
+    /// Nothing older is kept, within one segment.
+    pub span_ns: u64,
+    /// Sealed blocks, open columns and baseline together.
+    pub bytes_max: u64,
+}
+
+/// A block in the form the file has.
+#[derive(Clone)]
+pub struct SealedBlock {
+    /// What it is.
+    pub meta: BlockMeta,
+    /// One zstd frame with its checksum.
+    pub frame: Bytes,
+    /// Bytes before compression.
+    pub raw_bytes: u32,
+}
+
+/// A block that was open when the window was frozen. Whoever needs its frame
+/// first makes it: the thread that writes the file, or the ingest thread later.
+pub struct HandedBlock {
+    meta: BlockMeta,
+    columns: Columns,
+    sealed: OnceLock<SealedBlock>,
+}
+
+impl HandedBlock {
+    /// The block as a frame.
+    pub fn sealed(&self) -> &SealedBlock {
+        self.sealed.get_or_init(|| seal(&self.columns, self.meta))
+    }
+}
+
+/// A block of a frozen window.
+#[derive(Clone)]
+pub enum Block {
+    /// Compressed already.
+    Sealed(SealedBlock),
+    /// Handed over as it was.
+    Handed(Arc<HandedBlock>),
+}
+
+impl Block {
+    /// What it is.
+    pub fn meta(&self) -> &BlockMeta {
+        match self {
+            Block::Sealed(block) => &block.meta,
+            Block::Handed(block) => &block.meta,
+        }
+    }
+
+    /// The block as a frame, compressed now when it is not yet.
+    pub fn sealed(&self) -> &SealedBlock {
+        match self {
+            Block::Sealed(block) => block,
+            Block::Handed(block) => block.sealed(),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Block::Sealed(block) => block.frame.len() as u64,
+            Block::Handed(block) => block.columns.raw_bytes() as u64,
+        }
+    }
+}
+
+fn seal(columns: &Columns, meta: BlockMeta) -> SealedBlock {
+    let raw = columns.to_bytes(meta.class, meta.cpu);
+    let raw_bytes = raw.len() as u32;
+    SealedBlock { meta, frame: compress(&raw), raw_bytes }
+}
+
+/// One zstd frame with its content size and checksum.
+pub fn compress(raw: &[u8]) -> Bytes {
+    let made = zstd::bulk::Compressor::new(COMPRESSION_LEVEL).and_then(|mut compressor| {
+        compressor.include_checksum(true)?;
+        compressor.include_contentsize(true)?;
+        compressor.compress(raw)
+    });
+    match made {
+        Ok(frame) => Bytes::from(frame),
+        // zstd only fails here for want of memory; an empty frame would hide it.
+        Err(error) => {
+            tracing::error!(%error, "a block could not be compressed and is lost");
+            Bytes::new()
+        }
+    }
+}
+
+/// About a second of blocks.
+struct Segment {
+    blocks: Vec<Block>,
+    last_ns: u64,
+}
+
+/// What left the window, for the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evicted {
+    /// Events counted by the ledger.
+    pub events: u64,
+    /// Blocks.
+    pub blocks: u64,
+}
+
+/// The window as it was at one moment. Cheap to clone: blocks are shared.
+#[derive(Clone)]
+pub struct FrozenWindow {
+    /// Its blocks, oldest segment first.
+    pub blocks: Vec<Block>,
+    /// The processes at the left edge of the state class.
+    pub baseline: Arc<Processes>,
+    /// What was asked for.
+    pub limits: WindowLimits,
+}
+
+impl FrozenWindow {
+    /// Takes the state events of blocks that are left out into the baseline.
+    pub fn fold(&mut self, dropped: &[Block]) {
+        fold(&mut self.baseline, dropped);
+    }
+}
+
+/// Takes the state events of blocks into account, in the order of time.
+fn fold(baseline: &mut Arc<Processes>, blocks: &[Block]) {
+    let state = blocks.iter().filter(|block| block.meta().class == Class::State);
+    let state: Vec<DecodedBlock> = state.filter_map(|block| open_block(block.sealed())).collect();
+    if state.is_empty() {
+        return;
+    }
+    let mut events: Vec<Event<'_>> = state.iter().flat_map(DecodedBlock::events).collect();
+    events.sort_by_key(|event| event.ts_ns);
+    // A frozen window shares the baseline: then it is copied, else changed.
+    let baseline = Arc::make_mut(baseline);
+    for event in &events {
+        baseline.apply(event);
+    }
+}
+
+/// Events between two sealings.
+#[derive(Default)]
+struct Open {
+    columns: Columns,
+}
+
+/// The window. See the module.
+pub struct Window {
+    limits: WindowLimits,
+    native: Abi,
+    segments: VecDeque<Segment>,
+    /// Blocks sealed since the current segment began.
+    current: Vec<Block>,
+    segment_start_ns: u64,
+    newest_ns: u64,
+    /// By CPU, then class.
+    open: Vec<[Open; Class::RECORDED.len()]>,
+    baseline: Arc<Processes>,
+    sealed_bytes: u64,
+    /// Frames that left the window and are still being written to a file.
+    pinned: Vec<Bytes>,
+    events: u64,
+    evicted: Evicted,
+}
+
+impl Window {
+    /// An empty window for `cpus` CPUs whose calls are of ABI `native`. `baseline`
+    /// is what `/proc` said when recording began.
+    pub fn new(limits: WindowLimits, cpus: usize, native: Abi, baseline: Processes) -> Window {
+        Window {
+            limits,
+            native,
+            segments: VecDeque::new(),
+            current: Vec::new(),
+            segment_start_ns: 0,
+            newest_ns: 0,
+            open: (0..cpus).map(|_| Default::default()).collect(),
+            baseline: Arc::new(baseline),
+            sealed_bytes: 0,
+            pinned: Vec::new(),
+            events: 0,
+            evicted: Evicted::default(),
+        }
+    }
+
+    /// Adds an event of a CPU.
+    pub fn push(&mut self, event: &Event<'_>) {
+        let class = Class::of(event, self.native);
+        self.newest_ns = self.newest_ns.max(event.ts_ns);
+        if self.segment_start_ns == 0 {
+            self.segment_start_ns = event.ts_ns;
+        }
+        let Some(classes) = self.open.get_mut(usize::from(event.cpu)) else { return };
+        let Some(open) = classes.get_mut(class as usize) else { return };
+        open.columns.push(event);
+        self.events += u64::from(event.kind != Kind::Lost);
+        if open.columns.is_full() {
+            self.seal_open(event.cpu, class);
+            // At a flood blocks fill faster than segments end: the bound on
+            // bytes is hard all the same.
+            self.evict();
+        }
+    }
+
+    /// Seals the open blocks when the segment is long enough. To be called often.
+    pub fn tick(&mut self, now_ns: u64) {
+        self.newest_ns = self.newest_ns.max(now_ns);
+        self.seal_one_handed();
+        if self.segment_start_ns != 0
+            && now_ns.saturating_sub(self.segment_start_ns) >= SEGMENT_SPAN_NS
+        {
+            for cpu in 0..self.open.len() as u16 {
+                for class in Class::RECORDED {
+                    self.seal_open(cpu, class);
+                }
+            }
+            self.end_segment();
+            self.segment_start_ns = now_ns;
+        }
+        self.evict();
+    }
+
+    fn seal_open(&mut self, cpu: u16, class: Class) {
+        let Some(open) =
+            self.open.get_mut(usize::from(cpu)).and_then(|open| open.get_mut(class as usize))
+        else {
+            return;
+        };
+        if open.columns.is_empty() {
+            return;
+        }
+        let block = seal(&open.columns, open.columns.meta(class, cpu));
+        open.columns.clear();
+        self.sealed_bytes += block.frame.len() as u64;
+        self.current.push(Block::Sealed(block));
+    }
+
+    fn end_segment(&mut self) {
+        if self.current.is_empty() {
+            return;
+        }
+        let blocks = std::mem::take(&mut self.current);
+        let last_ns = blocks.iter().map(|block| block.meta().last_ns).max().unwrap_or_default();
+        self.segments.push_back(Segment { blocks, last_ns });
+    }
+
+    /// Compresses one block that a freeze handed over, so that its columns are
+    /// freed. One at a time: the rings must not wait.
+    fn seal_one_handed(&mut self) {
+        let blocks = self.segments.iter_mut().flat_map(|segment| &mut segment.blocks);
+        for block in blocks.chain(&mut self.current) {
+            if let Block::Handed(handed) = block {
+                let sealed = handed.sealed().clone();
+                self.sealed_bytes -= block.bytes();
+                self.sealed_bytes += sealed.frame.len() as u64;
+                *block = Block::Sealed(sealed);
+                return;
+            }
+        }
+    }
+
+    /// Whether a block is still to be compressed.
+    pub fn has_handed_blocks(&self) -> bool {
+        let blocks = self.segments.iter().flat_map(|segment| &segment.blocks);
+        blocks.chain(&self.current).any(|block| matches!(block, Block::Handed(_)))
+    }
+
+    /// Drops what is older than the window, then what does not fit.
+    fn evict(&mut self) {
+        self.pinned.retain(|frame| !frame.is_unique());
+        let oldest_ns = self.newest_ns.saturating_sub(self.limits.span_ns);
+        while self.segments.front().is_some_and(|segment| segment.last_ns < oldest_ns) {
+            if let Some(segment) = self.segments.pop_front() {
+                self.drop_blocks(segment.blocks);
+            }
+        }
+        for class in [Class::Bulk, Class::Precious, Class::State] {
+            while self.bytes() > self.limits.bytes_max && self.evict_oldest(class) {}
+        }
+        while self.segments.front().is_some_and(|segment| segment.blocks.is_empty()) {
+            self.segments.pop_front();
+        }
+    }
+
+    /// Drops the blocks of a class in the oldest segment that has some.
+    fn evict_oldest(&mut self, class: Class) -> bool {
+        let is_class = |block: &Block| block.meta().class == class;
+        let segments = self.segments.iter_mut().map(|segment| &mut segment.blocks);
+        let Some(blocks) =
+            segments.chain([&mut self.current]).find(|blocks| blocks.iter().any(is_class))
+        else {
+            return false;
+        };
+        let (dropped, kept) = std::mem::take(blocks).into_iter().partition(is_class);
+        *blocks = kept;
+        self.drop_blocks(dropped);
+        true
+    }
+
+    fn drop_blocks(&mut self, blocks: Vec<Block>) {
+        fold(&mut self.baseline, &blocks);
+        for block in blocks {
+            self.evicted.events += block.meta().ledger_events();
+            self.evicted.blocks += 1;
+            self.sealed_bytes -= block.bytes();
+            match block {
+                Block::Sealed(block) if !block.frame.is_unique() => self.pinned.push(block.frame),
+                _ => {}
+            }
+        }
+    }
+
+    /// Hands the window over as it is: sealed blocks by reference, open columns
+    /// as they stand. Recording goes on in empty ones.
+    pub fn freeze(&mut self) -> FrozenWindow {
+        self.evict();
+        for (cpu, classes) in self.open.iter_mut().enumerate() {
+            for (open, class) in classes.iter_mut().zip(Class::RECORDED) {
+                if open.columns.is_empty() {
+                    continue;
+                }
+                let columns = std::mem::take(&mut open.columns);
+                let meta = columns.meta(class, cpu as u16);
+                self.sealed_bytes += columns.raw_bytes() as u64;
+                let handed = HandedBlock { meta, columns, sealed: OnceLock::new() };
+                self.current.push(Block::Handed(Arc::new(handed)));
+            }
+        }
+        let blocks = self.segments.iter().flat_map(|segment| &segment.blocks);
+        FrozenWindow {
+            blocks: blocks.chain(&self.current).cloned().collect(),
+            baseline: Arc::clone(&self.baseline),
+            limits: self.limits,
+        }
+    }
+
+    /// Changes the limits; what does not fit leaves at the next tick.
+    pub fn set_limits(&mut self, limits: WindowLimits) {
+        self.limits = limits;
+    }
+
+    /// What may be held.
+    pub fn limits(&self) -> WindowLimits {
+        self.limits
+    }
+
+    /// Bytes held: sealed and pinned blocks, open columns, baseline.
+    pub fn bytes(&self) -> u64 {
+        self.sealed_bytes + self.pinned_bytes() + self.open_bytes() + self.baseline.bytes()
+    }
+
+    /// Bytes of blocks that left the window and are still being written.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.pinned.iter().map(|frame| frame.len() as u64).sum()
+    }
+
+    /// Bytes of sealed blocks.
+    pub fn sealed_bytes(&self) -> u64 {
+        self.sealed_bytes
+    }
+
+    /// Bytes of columns that are still open.
+    pub fn open_bytes(&self) -> u64 {
+        self.open.iter().flatten().map(|open| open.columns.raw_bytes() as u64).sum()
+    }
+
+    /// Bytes of the processes at the left edge.
+    pub fn baseline_bytes(&self) -> u64 {
+        self.baseline.bytes()
+    }
+
+    /// Events ever pushed that the ledger counts: all but `lost` ones.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// What left the window so far.
+    pub fn evicted(&self) -> Evicted {
+        self.evicted
+    }
+
+    /// How many segments there are, the open one included.
+    pub fn segments(&self) -> usize {
+        self.segments.len() + 1
+    }
+
+    /// Events held and the oldest time, by class.
+    pub fn holdings(&self) -> [Holding; Class::RECORDED.len()] {
+        let mut holdings = [Holding::default(); Class::RECORDED.len()];
+        let blocks = self.segments.iter().flat_map(|segment| &segment.blocks);
+        for block in blocks.chain(&self.current) {
+            let meta = block.meta();
+            if let Some(holding) = holdings.get_mut(meta.class as usize) {
+                holding.add(meta, block.bytes());
+            }
+        }
+        for classes in &self.open {
+            for (open, holding) in classes.iter().zip(&mut holdings) {
+                let columns = &open.columns;
+                if !columns.is_empty() {
+                    holding.add(&columns.meta(Class::Bulk, 0), columns.raw_bytes() as u64);
+                }
+            }
+        }
+        holdings
+    }
+}
+
+/// What the window holds of one class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Events the ledger counts.
+    pub events: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// The oldest one; `None` where there is none.
+    pub first_ns: Option<u64>,
+}
+
+impl Holding {
+    fn add(&mut self, meta: &BlockMeta, bytes: u64) {
+        self.events += meta.ledger_events();
+        self.bytes += bytes;
+        let first_ns = meta.first_ns;
+        self.first_ns = Some(self.first_ns.map_or(first_ns, |first| first.min(first_ns)));
+    }
+}
+
+/// Opens a block of our own making. It was written a moment ago by this process:
+/// damage here is damaged memory, and costs the names it would have given.
+fn open_block(block: &SealedBlock) -> Option<DecodedBlock> {
+    let raw = zstd::bulk::decompress(&block.frame, codec::RAW_BYTES_MAX).ok()?;
+    DecodedBlock::read(&raw).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(span_ns: u64, bytes_max: u64) -> Window {
+        let limits = WindowLimits { span_ns, bytes_max };
+        Window::new(limits, 2, Abi::X86_64, Processes::default())
+    }
+
+    fn fork(ts_ns: u64, parent: u32, child: u32) -> Event<'static> {
+        let mut event = Event::new(Kind::ProcessFork, ts_ns);
+        (event.pid, event.tid) = (parent, parent);
+        event.push_number(u64::from(child));
+        event.push_number(u64::from(child));
+        event
+    }
+
+    fn call(ts_ns: u64, cpu: u16, nr: u64) -> Event<'static> {
+        let mut event = Event::new(Kind::Syscall, ts_ns);
+        (event.pid, event.tid, event.cpu) = (9, 9, cpu);
+        for number in [nr, 0, 100, ts_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15)] {
+            event.push_number(number);
+        }
+        event
+    }
+
+    /// Every event a frozen window has, decoded.
+    fn events_of(frozen: &FrozenWindow) -> u64 {
+        let blocks = frozen.blocks.iter().filter_map(|block| open_block(block.sealed()));
+        blocks.map(|block| block.len() as u64).sum()
+    }
+
+    #[test]
+    fn what_is_pushed_is_held_or_evicted_and_nothing_else() {
+        let mut window = window(5_000_000_000, 60_000);
+        for place in 0..40_000u64 {
+            let ts_ns = 1 + place * 1_000_000;
+            window.push(&call(ts_ns, (place % 2) as u16, 39));
+            if place % 1_000 == 0 {
+                window.push(&fork(ts_ns, 1, 100 + place as u32));
+            }
+            if place % 100 == 0 {
+                window.tick(ts_ns);
+                assert!(window.bytes() <= 60_000 + 40_000, "{} bytes", window.bytes());
+            }
+            if place % 7_000 == 0 {
+                let frozen = window.freeze();
+                assert_eq!(events_of(&frozen) + window.evicted().events, window.events());
+            }
+        }
+        assert!(window.evicted().events > 30_000);
+    }
+
+    #[test]
+    fn nothing_older_than_the_window_stays() {
+        let mut window = window(3_000_000_000, u64::MAX);
+        for second in 1..60u64 {
+            window.push(&call(second * 1_000_000_000, 0, 39));
+            window.tick(second * 1_000_000_000 + 1);
+        }
+        let oldest = window.freeze().blocks.iter().map(|block| block.meta().first_ns).min();
+        assert!(oldest >= Some((59 - 3 - 1) * 1_000_000_000), "{oldest:?}");
+    }
+
+    #[test]
+    fn an_evicted_fork_is_in_the_baseline() {
+        let mut window = window(2_000_000_000, u64::MAX);
+        window.push(&fork(1_000_000_000, 1, 4_242));
+        for second in 2..20u64 {
+            window.push(&call(second * 1_000_000_000, 0, 39));
+            window.tick(second * 1_000_000_000 + 1);
+        }
+        assert!(window.freeze().baseline.get(4_242).is_some());
+    }
+}
