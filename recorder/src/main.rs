@@ -1,1 +1,7 @@
-fn main() {}
+//! The command `recorder`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    recorder::cli::main()
+}

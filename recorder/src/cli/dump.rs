@@ -1,0 +1,138 @@
+//! `recorder dump`.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use super::{Exit, Failure};
+use crate::{
+    config::SOCKET,
+    control::{Client, ClientError, DumpAnswer, DumpOrder},
+    filter::parse_duration_ns,
+    snapshot::{Target, WriteError},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The control socket
+    #[arg(long, env = "RECORDER_SOCKET", default_value = SOCKET)]
+    socket: PathBuf,
+    /// Why: kept in the file
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// Only so far back, such as 30s
+    #[arg(long, value_parser = parse_duration_ns)]
+    since: Option<u64>,
+    /// Go on recording for so long first, such as 5s
+    #[arg(long, value_parser = parse_duration_ns)]
+    post: Option<u64>,
+    /// Copy the snapshot to FILE with your own rights, or - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace FILE if it is there
+    #[arg(long, requires = "output")]
+    force: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let order = DumpOrder {
+        reason: arguments.reason.clone(),
+        since_ns: arguments.since,
+        post_ns: arguments.post,
+        ..DumpOrder::default()
+    };
+    let path = with_client(&arguments.socket, async |client| {
+        let answer = client.dump(&order).await.map_err(client_failure)?;
+        match &arguments.output {
+            None => Ok(Some(PathBuf::from(&answer.path))),
+            Some(output) if output.as_os_str() == "-" => {
+                let mut out = io::stdout().lock();
+                let fetched = client
+                    .fetch(&answer.name, &mut |bytes| out.write_all(bytes))
+                    .await
+                    .map_err(client_failure)?;
+                match fetched.and_then(|()| out.flush()) {
+                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                        Err(Failure::new(Exit::Failed, format!("standard output: {error}")))
+                    }
+                    _ => Ok(None),
+                }
+            }
+            Some(output) => copy(client, &answer, output, arguments.force).await.map(Some),
+        }
+    })??;
+    if let Some(path) = path {
+        super::output::to_stdout(|out| writeln!(out, "{}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Copies a finished snapshot; like every snapshot it is complete and durable
+/// under its name, or absent.
+async fn copy(
+    client: &mut Client,
+    answer: &DumpAnswer,
+    output: &Path,
+    replace: bool,
+) -> Result<PathBuf, Failure> {
+    let failed = |error: WriteError| Failure::new(Exit::CannotCreate, error);
+    let name = output.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("{} is no name of a file", output.display()))
+    })?;
+    let directory = match output.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let target = Target::create(directory).map_err(failed)?;
+    let mut bytes = 0;
+    let fetched = client
+        .fetch(&answer.name, &mut |piece| {
+            bytes += piece.len() as u64;
+            let mut file = target.file();
+            file.write_all(piece)
+        })
+        .await
+        .map_err(client_failure)?;
+    fetched.map_err(|error| failed(WriteError::File(output.to_path_buf(), error)))?;
+    if bytes != answer.bytes {
+        let (path, whole) = (&answer.path, answer.bytes);
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("only {bytes} of {whole} bytes of {path} arrived: copy the file itself"),
+        ));
+    }
+    target.finish(name, replace).map_err(failed)
+}
+
+/// Connects to the daemon and runs `ask`.
+pub(super) fn with_client<T>(
+    socket: &Path,
+    ask: impl AsyncFnOnce(&mut Client) -> T,
+) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let mut client = Client::connect(socket).await.map_err(client_failure)?;
+        Ok(ask(&mut client).await)
+    })
+}
+
+/// The exit code of an answer.
+pub(super) fn client_failure(error: ClientError) -> Failure {
+    let exit = match &error {
+        ClientError::NoDaemon(..) => Exit::NoDaemon,
+        ClientError::NotPermitted(_) => Exit::NotPermitted,
+        ClientError::Refused(problem) => match problem.status {
+            429 | 503 => Exit::TryLater,
+            409 | 507 => Exit::CannotCreate,
+            401 | 403 => Exit::NotPermitted,
+            400 | 413 | 422 => Exit::Usage,
+            _ => Exit::Failed,
+        },
+        ClientError::Protocol(_) => Exit::Failed,
+    };
+    Failure::new(exit, error)
+}

@@ -1,0 +1,220 @@
+//! `recorder info`.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+};
+
+use serde::Serialize;
+
+use super::{
+    Failure, FileArgument, Format,
+    output::{Out, bytes, grouped, to_stdout},
+    replay::damaged,
+};
+use crate::{
+    export::rfc3339,
+    loss::Ledger,
+    snapshot::{Header, Missing, SnapshotReader, Trigger},
+};
+
+/// Calls listed by what they lost.
+const CALLS_SHOWN_MAX: usize = 5;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    input: FileArgument,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Info<'a> {
+    format_version: u32,
+    program: &'a str,
+    host: &'a str,
+    kernel: &'a str,
+    arch: &'a str,
+    boot_id: &'a str,
+    cpus: u32,
+    trigger: TriggerShown<'a>,
+    window: Window,
+    events: BTreeMap<String, u64>,
+    bytes: u64,
+    context_bytes: u64,
+    bytes_per_event: f64,
+    dump: Dump,
+    missing: &'a [Missing],
+    ledger: &'a Ledger,
+    complete: bool,
+}
+
+#[derive(Serialize)]
+struct TriggerShown<'a> {
+    source: &'a str,
+    reason: &'a str,
+    at: String,
+    labels: &'a BTreeMap<String, String>,
+    annotations: &'a BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct Window {
+    start: String,
+    end: String,
+    span_s: f64,
+    asked_s: f64,
+    span_s_by_class: BTreeMap<String, f64>,
+}
+
+#[derive(Serialize)]
+struct Dump {
+    freeze_us: u64,
+    drain_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_ms: Option<u64>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let reader = SnapshotReader::open(&arguments.input.file)?;
+    let info = Info::of(&reader);
+    to_stdout(|out| match arguments.format {
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, &info)?;
+            out.write_all(b"\n")
+        }
+        Format::Text => info.text(&reader, out),
+    })?;
+    damaged(&reader, reader.complaints())
+}
+
+impl<'a> Info<'a> {
+    fn of(reader: &'a SnapshotReader) -> Info<'a> {
+        let header: &Header = reader.header();
+        let Trigger { source, reason, labels, annotations, at_ns } = &header.trigger;
+        let moment = |ns| rfc3339(header.clock.wall_ns(ns));
+        let window = &header.window;
+        let span = |start: u64| window.end_ns.saturating_sub(start) as f64 / 1e9;
+        let events = reader.events();
+        let count: u64 = events.values().sum();
+        let context_bytes = reader.trailer().map_or(0, |trailer| trailer.context_bytes);
+        let bytes = reader.bytes();
+        let own = bytes.saturating_sub(context_bytes) as f64;
+        let by_class = &window.start_ns_by_class;
+        Info {
+            format_version: header.format_version,
+            program: &header.program,
+            host: &header.host,
+            kernel: &header.kernel,
+            arch: &header.arch,
+            boot_id: &header.boot_id,
+            cpus: header.cpus,
+            trigger: TriggerShown { source, reason, at: moment(*at_ns), labels, annotations },
+            window: Window {
+                start: moment(window.start_ns),
+                end: moment(window.end_ns),
+                span_s: span(window.start_ns),
+                asked_s: window.asked_ns as f64 / 1e9,
+                span_s_by_class: by_class.iter().map(|(c, at)| (c.clone(), span(*at))).collect(),
+            },
+            events,
+            bytes,
+            context_bytes,
+            bytes_per_event: if count == 0 { 0.0 } else { own / count as f64 },
+            dump: Dump {
+                freeze_us: header.freeze_us,
+                drain_us: header.drain_us,
+                total_ms: reader.trailer().map(|trailer| trailer.total_ms),
+            },
+            missing: &header.missing,
+            ledger: &header.ledger,
+            complete: reader.complaints().is_empty(),
+        }
+    }
+
+    fn text(&self, reader: &SnapshotReader, out: &mut Out) -> io::Result<()> {
+        let Info { host, kernel, arch, cpus, trigger, window, dump, ledger, .. } = self;
+        writeln!(out, "snapshot  {}", reader.path().display())?;
+        writeln!(out, "host      {host}, Linux {kernel} {arch}, {cpus} CPUs")?;
+        let reason = if trigger.reason.is_empty() { "" } else { ": " };
+        writeln!(out, "trigger   {}{reason}{}", trigger.source, printable(trigger.reason))?;
+        for (name, value) in trigger.labels {
+            writeln!(out, "  label   {}={}", printable(name), printable(value))?;
+        }
+        writeln!(out, "at        {}", trigger.at)?;
+        writeln!(out, "window    {:.1} s of {} s asked for", window.span_s, window.asked_s)?;
+        for (class, span_s) in &window.span_s_by_class {
+            writeln!(out, "  {class:<8}{span_s:.1} s")?;
+        }
+        let count: u64 = self.events.values().sum();
+        writeln!(out, "events    {}", grouped(count))?;
+        for (kind, count) in &self.events {
+            writeln!(out, "  {kind:<20}{:>14}", grouped(*count))?;
+        }
+        writeln!(
+            out,
+            "size      {}, {:.2} bytes per event, context {}",
+            bytes(self.bytes),
+            self.bytes_per_event,
+            bytes(self.context_bytes)
+        )?;
+        if let Some(total_ms) = dump.total_ms {
+            let (freeze, drain) = (dump.freeze_us as f64 / 1e3, dump.drain_us as f64 / 1e3);
+            writeln!(
+                out,
+                "dump      durable after {total_ms} ms; rings read {drain:.2} ms, frozen {freeze:.2} ms"
+            )?;
+        }
+        for Missing { what, why } in self.missing {
+            writeln!(out, "missing   {what}: {why}")?;
+        }
+        ledger_text(ledger, out)
+    }
+}
+
+/// The books, and whether they close.
+pub(super) fn ledger_text(ledger: &Ledger, out: &mut Out) -> io::Result<()> {
+    let verdict = if ledger.closes { "closes" } else { "DOES NOT CLOSE" };
+    writeln!(
+        out,
+        "ledger    {verdict}: seen {} = stored {} + filtered {} + aggregated {} + lost {}",
+        grouped(ledger.seen),
+        grouped(ledger.stored),
+        grouped(ledger.filtered),
+        grouped(ledger.aggregated),
+        grouped(ledger.lost_total())
+    )?;
+    writeln!(
+        out,
+        "          stored = decoded {} + malformed {} + in flight {}",
+        grouped(ledger.decoded),
+        grouped(ledger.malformed),
+        grouped(ledger.in_flight)
+    )?;
+    writeln!(
+        out,
+        "          decoded = in window {} + evicted {}; unaccounted {}",
+        grouped(ledger.in_window),
+        grouped(ledger.evicted),
+        grouped(ledger.unaccounted)
+    )?;
+    for (reason, count) in &ledger.lost {
+        writeln!(out, "LOST      {} events: {reason}", grouped(*count))?;
+    }
+    let mut calls: Vec<_> = ledger.calls.iter().filter(|(_, call)| call.lost > 0).collect();
+    calls.sort_by_key(|(_, call)| std::cmp::Reverse(call.lost));
+    for (name, call) in calls.iter().take(CALLS_SHOWN_MAX) {
+        writeln!(out, "  {name:<20}{} of {}", grouped(call.lost), grouped(call.seen))?;
+    }
+    Ok(())
+}
+
+/// Words of an alert, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
+}

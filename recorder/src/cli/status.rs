@@ -1,0 +1,95 @@
+//! `recorder status`.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
+
+use super::{
+    Failure, Format,
+    dump::{client_failure, with_client},
+    info::ledger_text,
+    output::{Out, bytes, grouped, to_stdout},
+};
+use crate::{config::SOCKET, control::Status};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The control socket
+    #[arg(long, env = "RECORDER_SOCKET", default_value = SOCKET)]
+    socket: PathBuf,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let status = with_client(&arguments.socket, async |client| client.status().await)?
+        .map_err(client_failure)?;
+    to_stdout(|out| match arguments.format {
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, &shown(&status))?;
+            out.write_all(b"\n")
+        }
+        Format::Text => text(&status, out),
+    })
+}
+
+/// The fields as they are promised: `window` is an object.
+fn shown(status: &Status) -> serde_json::Value {
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    if let Some(object) = value.as_object_mut() {
+        let classes = object.remove("window").unwrap_or_default();
+        let span = object.remove("span_s").unwrap_or_default();
+        let asked = object.remove("asked_s").unwrap_or_default();
+        let window = serde_json::json!({"span_s": span, "asked_s": asked, "classes": classes});
+        object.insert("window".to_string(), window);
+    }
+    value
+}
+
+fn text(status: &Status, out: &mut Out) -> io::Result<()> {
+    let health = &status.health;
+    let verb = if health.recording { "recording" } else { "NOT RECORDING YET" };
+    writeln!(out, "{verb}, {} as process {}", status.program, status.pid)?;
+    writeln!(out, "window    {:.1} s of {} s", health.span_s, health.asked_s)?;
+    for class in &health.window {
+        writeln!(
+            out,
+            "  {:<10}{:>10.1} s{:>16} events{:>12}",
+            class.class,
+            class.span_s,
+            grouped(class.events),
+            bytes(class.bytes)
+        )?;
+    }
+    writeln!(
+        out,
+        "rate      {} events/s, {:.2} bytes per event",
+        grouped(health.events_per_s as u64),
+        health.bytes_per_event
+    )?;
+    let memory = &health.memory;
+    writeln!(out, "memory    {} of {}", bytes(memory.total), bytes(memory.limit))?;
+    let parts = [
+        ("rings", memory.rings),
+        ("window", memory.window),
+        ("open", memory.open),
+        ("pinned", memory.pinned),
+        ("baseline", memory.baseline),
+    ];
+    for (name, part) in parts {
+        writeln!(out, "  {name:<10}{:>12}", bytes(part))?;
+    }
+    writeln!(
+        out,
+        "cpu       {:.2} % of one CPU since start, {:.0} s ago",
+        status.cpu_percent, status.uptime_s
+    )?;
+    writeln!(out, "segments  {}", health.segments)?;
+    writeln!(out, "snapshots {}", status.snapshots)?;
+    for missing in &status.missing {
+        writeln!(out, "missing   {}: {}", missing.what, missing.why)?;
+    }
+    ledger_text(&health.ledger, out)
+}

@@ -1,0 +1,189 @@
+//! Settings: what the command line says, else the configuration file, else the
+//! default. Checked here, once.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::filter::parse_duration_ns;
+
+/// The default control socket.
+pub const SOCKET: &str = "/run/recorder/control.sock";
+/// The default directory of snapshots.
+pub const SNAPSHOTS: &str = "/var/lib/recorder/snapshots";
+/// The configuration file that is read when it is there.
+pub const CONFIG: &str = "/etc/recorder/recorder.toml";
+
+/// The shortest and the longest window.
+const WINDOW_NS: std::ops::RangeInclusive<u64> = 1_000_000_000..=86_400_000_000_000;
+/// The least memory: below it the rings alone would not fit.
+const MEMORY_BYTES_MIN: u64 = 16 << 20;
+/// A ring of one CPU: as large as this, less where all together would take more
+/// than a quarter of the memory, never less than the smallest.
+const RING_BYTES_MAX: u64 = 2 << 20;
+const RING_BYTES_MIN: u64 = 64 << 10;
+
+/// A setting that cannot be used.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    Read(PathBuf, io::Error),
+    /// The file is not understood; the message has line and column.
+    Parse(PathBuf, Box<toml::de::Error>),
+    /// A value is not one.
+    Value(String),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Read(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+            ConfigError::Parse(path, error) => {
+                write!(f, "{}: {}", path.display(), error.to_string().trim_end())
+            }
+            ConfigError::Value(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What the file and the command line may say; the same names in both.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How far back the window goes.
+    pub window: Option<String>,
+    /// What everything that grows may take together.
+    pub memory: Option<String>,
+    /// The control socket.
+    pub socket: Option<PathBuf>,
+    /// Where snapshots go.
+    pub snapshots: Option<PathBuf>,
+}
+
+/// Checked settings of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecorderConfig {
+    /// How far back the window goes.
+    pub window_ns: u64,
+    /// What everything that grows may take together.
+    pub memory_bytes: u64,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Where snapshots go.
+    pub snapshots: PathBuf,
+}
+
+impl RecorderConfig {
+    /// `said` on the command line, and the file `config`, or the default one where
+    /// it is there.
+    pub fn new(said: Settings, config: Option<&Path>) -> Result<RecorderConfig, ConfigError> {
+        let file = match config {
+            Some(path) => read(path)?,
+            None if Path::new(CONFIG).exists() => read(Path::new(CONFIG))?,
+            None => Settings::default(),
+        };
+        let window = said.window.or(file.window).unwrap_or_else(|| "5m".to_string());
+        let memory = said.memory.or(file.memory).unwrap_or_else(|| "256MiB".to_string());
+        let window_ns = parse_duration_ns(&window).map_err(ConfigError::Value)?;
+        if !WINDOW_NS.contains(&window_ns) {
+            return Err(ConfigError::Value(format!(
+                "the window is {window}: it must be between 1s and 24h"
+            )));
+        }
+        let memory_bytes = parse_bytes(&memory).map_err(ConfigError::Value)?;
+        if memory_bytes < MEMORY_BYTES_MIN {
+            return Err(ConfigError::Value(format!(
+                "the memory is {memory}: at least 16MiB is needed"
+            )));
+        }
+        Ok(RecorderConfig {
+            window_ns,
+            memory_bytes,
+            socket: said.socket.or(file.socket).unwrap_or_else(|| SOCKET.into()),
+            snapshots: said.snapshots.or(file.snapshots).unwrap_or_else(|| SNAPSHOTS.into()),
+        })
+    }
+
+    /// Bytes of the ring of one CPU, a power of two.
+    pub fn ring_bytes(&self, cpus: u64) -> u64 {
+        let mut bytes = RING_BYTES_MAX;
+        while bytes > RING_BYTES_MIN && bytes * cpus > self.memory_bytes / 4 {
+            bytes /= 2;
+        }
+        bytes
+    }
+}
+
+fn read(path: &Path) -> Result<Settings, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_path_buf(), e))?;
+    toml::from_str(&text).map_err(|e| ConfigError::Parse(path.to_path_buf(), Box::new(e)))
+}
+
+/// `256MiB`, `1GiB`, `500MB`, `1048576`.
+pub fn parse_bytes(word: &str) -> Result<u64, String> {
+    let word = word.trim();
+    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = word.split_at_checked(digits).unwrap_or_default();
+    let factor: Option<u64> = match unit.trim() {
+        "" | "B" => Some(1),
+        "K" | "KiB" => Some(1 << 10),
+        "M" | "MiB" => Some(1 << 20),
+        "G" | "GiB" => Some(1 << 30),
+        "kB" | "KB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        _ => None,
+    };
+    let number: Option<u64> = number.parse().ok();
+    number
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .ok_or_else(|| format!("`{word}` is not an amount of memory: write it like 256MiB or 1GiB"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_of_memory() {
+        assert_eq!(parse_bytes("256MiB"), Ok(256 << 20));
+        assert_eq!(parse_bytes("1GiB"), Ok(1 << 30));
+        assert_eq!(parse_bytes("500MB"), Ok(500_000_000));
+        assert_eq!(parse_bytes("4096"), Ok(4096));
+        for word in ["", "MiB", "-1", "1.5GiB", "12 parsecs", "99999999999GiB"] {
+            assert!(parse_bytes(word).is_err(), "{word:?}");
+        }
+    }
+
+    #[test]
+    fn rings_take_at_most_a_quarter() {
+        let config = |memory: &str| {
+            let said = Settings { memory: Some(memory.to_string()), ..Settings::default() };
+            RecorderConfig::new(said, None).unwrap()
+        };
+        assert_eq!(config("256MiB").ring_bytes(2), 2 << 20);
+        assert_eq!(config("256MiB").ring_bytes(128), 512 << 10);
+        assert_eq!(config("16MiB").ring_bytes(4096), 64 << 10);
+    }
+
+    #[test]
+    fn a_typo_in_the_file_is_named_with_its_place() {
+        let directory =
+            std::env::temp_dir().join(format!("recorder-config-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("recorder.toml");
+        fs::write(&path, "window = \"1m\"\nmemroy = \"1GiB\"\n").unwrap();
+        let error = RecorderConfig::new(Settings::default(), Some(&path)).unwrap_err().to_string();
+        assert!(error.contains("memroy") && error.contains("line 2"), "{error}");
+        fs::write(&path, "window = \"1m\"\n").unwrap();
+        let read = RecorderConfig::new(Settings::default(), Some(&path)).unwrap();
+        assert_eq!(read.window_ns, 60_000_000_000);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

@@ -1,0 +1,401 @@
+//! Loading and attaching.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, RingBuf},
+    programs::{
+        BtfTracePoint, Iter, RawTracePoint, RawTracePointRunOptions, TestRun as _, TracePoint,
+    },
+};
+use recorder_ebpf::wire::{CALLS_MAX, Config};
+use serde::{Deserialize, Serialize};
+
+use super::{KernelTypes, PerCpuValue, ProbeError, Probes, program};
+
+static OBJECT_BTF: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/recorder-btf.o"));
+static OBJECT_CLASSIC: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/recorder-classic.o"));
+
+/// Threads with a slot where there is no task storage; a thread id beyond it is
+/// recorded without duration. 9 MiB of kernel memory at most.
+const SLOTS_MAX: u32 = 131_072;
+
+/// Something this kernel does not give.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Missing {
+    /// What is not recorded.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A value of the map `CONFIG`, as aya wants it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct ConfigValue(Config);
+
+// SAFETY: `Config` is `repr(C)`, has no padding, and any bytes are a valid one.
+unsafe impl aya::Pod for ConfigValue {}
+
+/// A ring of one CPU.
+pub type Ring = RingBuf<MapData>;
+
+/// Loads and attaches everything this kernel can take. `plans` is what to do for
+/// each call, `ring_bytes` a power of two. Answers the probes and one ring for
+/// each possible CPU.
+pub fn load(plans: &[u32], cpus: u32, ring_bytes: u32) -> Result<(Probes, Vec<Ring>), ProbeError> {
+    let (object, types, mut missing) = match KernelTypes::of_running_kernel() {
+        Ok(types) => (OBJECT_BTF, Some(types), Vec::new()),
+        Err(error) => (OBJECT_CLASSIC, None, without_btf(&error.to_string())),
+    };
+    if object.is_empty() {
+        return Err(ProbeError::NoObject);
+    }
+    let offsets = match &types {
+        Some(types) => btf_offsets(types, &mut missing),
+        None => format_offsets(&mut missing),
+    };
+    let mut loader = EbpfLoader::new();
+    loader.allow_unsupported_maps();
+    loader.map_max_entries("RINGS", cpus);
+    if types.is_none() {
+        loader.map_max_entries("SLOTS", SLOTS_MAX.min(pid_max()));
+    }
+    for (name, offset) in &offsets {
+        loader.override_global(name, offset, true);
+    }
+    let mut ebpf = loader.load(object).map_err(|e| ProbeError::failed("load BPF maps", e))?;
+    let rings = make_rings(&mut ebpf, cpus, ring_bytes)?;
+    fill_plans(&mut ebpf, plans)?;
+    let own_pid = enroll(&mut ebpf)?;
+    attach(&mut ebpf, types.as_ref(), &mut missing)?;
+    let counters = take_counters(&mut ebpf, "COUNTERS")?;
+    let cuts = take_counters(&mut ebpf, "CUTS")?;
+    start_recording(&mut ebpf, own_pid, ring_bytes)?;
+    let probes = Probes {
+        ebpf: Arc::new(Mutex::new(ebpf)),
+        counters,
+        cuts,
+        missing,
+        btf: types.is_some(),
+        own_pid,
+        attached_ns: crate::clock::monotonic_ns(),
+    };
+    Ok((probes, rings))
+}
+
+/// How many CPUs this machine can have.
+pub fn possible_cpus() -> Result<u32, ProbeError> {
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(path, error)| ProbeError::failed(format!("read {path}"), error))?;
+    Ok(cpus as u32)
+}
+
+fn pid_max() -> u32 {
+    let text = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
+    text.trim().parse().unwrap_or(32_768) + 1
+}
+
+fn without_btf(why: &str) -> Vec<Missing> {
+    [
+        "which 32-bit calls are 32-bit calls",
+        "which new threads are processes",
+        "the arguments of a program that is started, and how a process ended",
+        "who accepted a connection",
+        "TCP retransmissions and resets",
+    ]
+    .map(|what| Missing { what: what.to_string(), why: why.to_string() })
+    .to_vec()
+}
+
+/// Global, structure, field.
+const BTF_OFFSETS: &[(&str, &str, &str)] = &[
+    #[cfg(target_arch = "x86_64")]
+    ("TASK_COMPAT_WORD", "task_struct", "thread_info.status"),
+    #[cfg(target_arch = "aarch64")]
+    ("TASK_COMPAT_WORD", "task_struct", "thread_info.flags"),
+    ("TASK_PID", "task_struct", "pid"),
+    ("TASK_TGID", "task_struct", "tgid"),
+    ("TASK_EXIT_CODE", "task_struct", "exit_code"),
+    ("TASK_MM", "task_struct", "mm"),
+    ("TASK_FILES", "task_struct", "files"),
+    ("FILES_FDT", "files_struct", "fdt"),
+    ("FDTABLE_FD", "fdtable", "fd"),
+    ("FILE_PRIVATE_DATA", "file", "private_data"),
+    ("MM_ARG_START", "mm_struct", "arg_start"),
+    ("MM_ARG_END", "mm_struct", "arg_end"),
+    ("BPRM_FILENAME", "linux_binprm", "filename"),
+    ("SOCK_FAMILY", "sock_common", "skc_family"),
+    ("SOCK_NUM", "sock_common", "skc_num"),
+    ("SOCK_DPORT", "sock_common", "skc_dport"),
+    ("SOCK_SADDR", "sock_common", "skc_rcv_saddr"),
+    ("SOCK_DADDR", "sock_common", "skc_daddr"),
+    ("SOCK_SADDR6", "sock_common", "skc_v6_rcv_saddr"),
+    ("SOCK_DADDR6", "sock_common", "skc_v6_daddr"),
+    ("SOCK_STATE", "sock_common", "skc_state"),
+    ("SOCK_PROTOCOL", "sock", "sk_protocol"),
+    ("SOCKET_SK", "socket", "sk"),
+    ("SKB_HEAD", "sk_buff", "head"),
+    ("SKB_NETWORK_HEADER", "sk_buff", "network_header"),
+    ("SKB_TRANSPORT_HEADER", "sk_buff", "transport_header"),
+];
+
+fn btf_offsets(types: &KernelTypes, missing: &mut Vec<Missing>) -> Vec<(&'static str, u32)> {
+    let mut offsets = Vec::new();
+    for (global, structure, field) in BTF_OFFSETS {
+        match types.offset(structure, field) {
+            Ok(offset) => offsets.push((*global, offset)),
+            // IPv6 can be configured out; anything else is stated and read as 0.
+            Err(error) => missing.push(Missing {
+                what: format!("what lies in {structure}.{field}"),
+                why: error.to_string(),
+            }),
+        }
+    }
+    offsets
+}
+
+/// Global, tracepoint, field of its format.
+const FORMAT_OFFSETS: &[(&str, &str, &str)] = &[
+    ("FORK_CHILD_PID", "sched/sched_process_fork", "child_pid"),
+    ("EXEC_FILENAME", "sched/sched_process_exec", "filename"),
+    ("EXEC_OLD_PID", "sched/sched_process_exec", "old_pid"),
+    ("RENAME_PID", "task/task_rename", "pid"),
+    ("RENAME_NEWCOMM", "task/task_rename", "newcomm"),
+    ("STATE_SKADDR", "sock/inet_sock_set_state", "skaddr"),
+    ("STATE_OLD", "sock/inet_sock_set_state", "oldstate"),
+    ("STATE_NEW", "sock/inet_sock_set_state", "newstate"),
+    ("STATE_SPORT", "sock/inet_sock_set_state", "sport"),
+    ("STATE_FAMILY", "sock/inet_sock_set_state", "family"),
+    ("STATE_PROTOCOL", "sock/inet_sock_set_state", "protocol"),
+    ("STATE_SADDR", "sock/inet_sock_set_state", "saddr"),
+    ("STATE_SADDR6", "sock/inet_sock_set_state", "saddr_v6"),
+];
+
+fn tracefs() -> Option<&'static Path> {
+    ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"]
+        .map(Path::new)
+        .into_iter()
+        .find(|path| path.is_dir())
+}
+
+fn format_offsets(missing: &mut Vec<Missing>) -> Vec<(&'static str, u32)> {
+    let mut offsets = Vec::new();
+    let mut formats = HashMap::new();
+    for (global, tracepoint, field) in FORMAT_OFFSETS {
+        let text = formats.entry(*tracepoint).or_insert_with(|| {
+            let path = tracefs().map(|events| events.join(tracepoint).join("format"));
+            path.and_then(|path| fs::read_to_string(path).ok())
+        });
+        match text.as_deref().and_then(|text| format_offset(text, field)) {
+            Some(offset) => offsets.push((*global, offset)),
+            None => missing.push(Missing {
+                what: format!("{field} of {tracepoint}"),
+                why: "its format is not in tracefs: mount -t tracefs none /sys/kernel/tracing"
+                    .to_string(),
+            }),
+        }
+    }
+    offsets
+}
+
+/// The offset of a field in the text of a tracepoint's format.
+fn format_offset(text: &str, field: &str) -> Option<u32> {
+    text.lines().find_map(|line| {
+        let (declaration, rest) = line.trim().strip_prefix("field:")?.split_once(';')?;
+        let name = declaration.split_whitespace().last()?;
+        let name = name.split('[').next()?.trim_start_matches('*');
+        if name != field {
+            return None;
+        }
+        rest.trim().strip_prefix("offset:")?.split(';').next()?.parse().ok()
+    })
+}
+
+fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, ProbeError> {
+    ebpf.map_mut(name).ok_or(ProbeError::NoObject)
+}
+
+fn make_rings(ebpf: &mut Ebpf, cpus: u32, ring_bytes: u32) -> Result<Vec<Ring>, ProbeError> {
+    let failed = |error| ProbeError::failed("make the rings", error);
+    let mut array: ArrayOfMaps<_, Ring> =
+        ArrayOfMaps::try_from(map_mut(ebpf, "RINGS")?).map_err(failed)?;
+    let mut rings = Vec::new();
+    for cpu in 0..cpus {
+        let parameters = aya_obj::Map::new_from_params(
+            aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32,
+            0,
+            0,
+            ring_bytes,
+            0,
+        );
+        let data = MapData::create(parameters, "recorder_ring", None).map_err(failed)?;
+        let ring = Ring::try_from(Map::RingBuf(data)).map_err(failed)?;
+        array.set(cpu, &ring, 0).map_err(failed)?;
+        rings.push(ring);
+    }
+    Ok(rings)
+}
+
+fn fill_plans(ebpf: &mut Ebpf, plans: &[u32]) -> Result<(), ProbeError> {
+    let failed = |error| ProbeError::failed("write the capture plan", error);
+    let mut map: Array<_, u32> = Array::try_from(map_mut(ebpf, "PLAN")?).map_err(failed)?;
+    for index in 0..CALLS_MAX {
+        let plan = plans.get(index as usize).copied().unwrap_or_default();
+        map.set(index, plan, 0).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn config(ebpf: &mut Ebpf) -> Result<Array<&mut MapData, ConfigValue>, ProbeError> {
+    Array::try_from(map_mut(ebpf, "CONFIG")?)
+        .map_err(|error| ProbeError::failed("find the map CONFIG", error))
+}
+
+/// Asks the kernel for our own process id: ours may be that of a pid namespace.
+fn enroll(ebpf: &mut Ebpf) -> Result<u32, ProbeError> {
+    for name in ["enroll", "cut"] {
+        let loaded: &mut RawTracePoint = program(ebpf, name)?;
+        loaded.load().map_err(|error| ProbeError::failed("load BPF programs", error))?;
+    }
+    let enroll: &mut RawTracePoint = program(ebpf, "enroll")?;
+    enroll
+        .test_run(RawTracePointRunOptions::new())
+        .map_err(|error| ProbeError::failed("run a BPF program", error))?;
+    let own = config(ebpf)?.get(&0, 0).map_err(|e| ProbeError::failed("read CONFIG", e))?;
+    Ok(own.0.own_pid)
+}
+
+fn start_recording(ebpf: &mut Ebpf, own_pid: u32, ring_bytes: u32) -> Result<(), ProbeError> {
+    let value = Config { own_pid, recording: 1, wake_bytes: u64::from(ring_bytes) / 2 };
+    config(ebpf)?
+        .set(0, ConfigValue(value), 0)
+        .map_err(|error| ProbeError::failed("write CONFIG", error))
+}
+
+fn take_counters(
+    ebpf: &mut Ebpf,
+    name: &str,
+) -> Result<PerCpuArray<MapData, PerCpuValue>, ProbeError> {
+    let map = ebpf.take_map(name).ok_or(ProbeError::NoObject)?;
+    PerCpuArray::try_from(map)
+        .map_err(|error| ProbeError::failed(format!("find the map {name}"), error))
+}
+
+/// Program, what is missed without it, whether nothing works without it.
+const TYPED: &[(&str, &str, bool)] = &[
+    ("sched_process_fork", "new processes", true),
+    ("sched_process_exit", "ended processes", true),
+    ("sched_process_exec", "started programs", true),
+    ("task_rename", "renamed threads", false),
+    ("inet_sock_set_state", "changes of TCP states", false),
+    ("tcp_retransmit_skb", "TCP retransmissions", false),
+    ("tcp_send_reset", "TCP resets sent", false),
+    ("tcp_receive_reset", "TCP resets received", false),
+    // Entry last but one and exit last: an exit whose entry was not seen is
+    // then the exception and not the rule.
+    ("sys_enter", "when calls were entered", true),
+    ("sys_exit", "system calls", true),
+];
+
+fn attach(
+    ebpf: &mut Ebpf,
+    types: Option<&KernelTypes>,
+    missing: &mut Vec<Missing>,
+) -> Result<(), ProbeError> {
+    let Some(types) = types else { return attach_classic(ebpf, missing) };
+    let btf = Btf::from_sys_fs().map_err(|e| ProbeError::failed("read the kernel's BTF", e))?;
+    let slots: &mut Iter = program(ebpf, "slots")?;
+    slots.load("task", &btf).map_err(|e| ProbeError::failed("load the task iterator", e))?;
+    for (name, what, needed) in TYPED {
+        let result = attach_typed(ebpf, name, &btf);
+        let result = if types.has_tracepoint(name) {
+            result
+        } else {
+            Err(ProbeError::TooOld(format!("this kernel has no tracepoint {name}")))
+        };
+        match result {
+            Ok(()) => {}
+            Err(error) if *needed => return Err(error),
+            Err(error) => {
+                tracing::debug!("{error:?}");
+                missing.push(Missing { what: (*what).to_string(), why: chain(&error) });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn attach_typed(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), ProbeError> {
+    let loaded: &mut BtfTracePoint = program(ebpf, name)?;
+    loaded.load(name, btf).map_err(|e| ProbeError::failed(format!("load program {name}"), e))?;
+    loaded.attach().map_err(|e| ProbeError::failed(format!("attach to {name}"), e))?;
+    Ok(())
+}
+
+/// Program, category, what is missed without it.
+const CLASSIC: &[(&str, &str, &str)] = &[
+    ("sched_process_fork", "sched", "new processes"),
+    ("sched_process_exit", "sched", "ended processes"),
+    ("sched_process_exec", "sched", "started programs"),
+    ("task_rename", "task", "renamed threads"),
+    ("inet_sock_set_state", "sock", "changes of TCP states"),
+];
+
+fn attach_classic(ebpf: &mut Ebpf, missing: &mut Vec<Missing>) -> Result<(), ProbeError> {
+    for (name, category, what) in CLASSIC {
+        let result = program::<TracePoint>(ebpf, name).and_then(|classic| {
+            classic
+                .load()
+                .and_then(|()| classic.attach(category, name))
+                .map_err(|error| ProbeError::failed(format!("attach to {category}:{name}"), error))
+        });
+        if let Err(error) = result {
+            missing.push(Missing { what: (*what).to_string(), why: chain(&error) });
+        }
+    }
+    for name in ["sys_enter", "sys_exit"] {
+        let raw: &mut RawTracePoint = program(ebpf, name)?;
+        raw.load().map_err(|e| ProbeError::failed(format!("load program {name}"), e))?;
+        raw.attach(name).map_err(|e| ProbeError::failed(format!("attach to {name}"), e))?;
+    }
+    Ok(())
+}
+
+/// An error and its causes on one line, without a verifier's log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let line = error.to_string();
+        let line = line.lines().next().unwrap_or_default();
+        text = format!("{text}: {line}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_read_from_a_format() {
+        let text = "\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
+                    \tfield:__data_loc char[] filename;\toffset:8;\tsize:4;\tsigned:0;\n\
+                    \tfield:const void * skaddr;\toffset:16;\tsize:8;\tsigned:0;\n\
+                    \tfield:char newcomm[16];\toffset:28;\tsize:16;\tsigned:0;\n";
+        assert_eq!(format_offset(text, "filename"), Some(8));
+        assert_eq!(format_offset(text, "skaddr"), Some(16));
+        assert_eq!(format_offset(text, "newcomm"), Some(28));
+        assert_eq!(format_offset(text, "absent"), None);
+        assert_eq!(format_offset("", "absent"), None);
+    }
+}

@@ -1,0 +1,446 @@
+//! The recording: one thread owns the rings and the window, and does whatever
+//! happens to them; everybody else sends it a message.
+//!
+//! Invariant: nothing here waits for a file, a lock somebody may hold for long,
+//! or the network. What it cannot do in microseconds another thread does.
+
+mod dump;
+mod tally;
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::event::{EventfdFlags, eventfd};
+use serde::{Deserialize, Serialize};
+use tally::Tally;
+
+pub use dump::{DumpError, DumpRequest, Dumper, DumperSetup};
+
+use crate::{
+    clock::{self, ClockAnchor},
+    context::Processes,
+    decode::decode,
+    event::{Class, Kind, syscall::Abi, wire::CANARY_PID},
+    loss::Ledger,
+    probe::{CutAnswer, ProbeError, Probes},
+    ring::RecordSource,
+    window::{FrozenWindow, Holding, Window, WindowLimits},
+};
+
+/// How long the rings are left alone when nobody asks: they wake us when half full.
+const VISIT_EVERY: Duration = Duration::from_millis(100);
+
+/// Records taken from one CPU before the next has its turn.
+const BATCH_RECORDS: usize = 8_192;
+
+/// Messages that may wait; whoever sends one more is told to try later.
+const MESSAGES_MAX: usize = 64;
+
+/// How often a CPU is cut again because a program was running on it.
+const CUTS_MAX: usize = 10_000;
+
+/// How long a freeze may take before whoever asked is told that it failed.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why the recording cannot go on, or cannot answer.
+#[derive(Debug)]
+pub enum RecorderError {
+    /// The kernel side failed.
+    Probe(ProbeError),
+    /// Waiting for the rings failed.
+    Wait(io::Error),
+    /// Too many requests are waiting.
+    Busy,
+    /// It has ended, or does not answer.
+    Gone,
+    /// The rings could not be cut.
+    Cut(u32),
+}
+
+impl fmt::Display for RecorderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecorderError::Probe(error) => write!(f, "{error}"),
+            RecorderError::Wait(error) => write!(f, "cannot wait for the rings: {error}"),
+            RecorderError::Busy => write!(f, "too many requests are waiting: try again"),
+            RecorderError::Gone => write!(f, "the recording has ended or does not answer"),
+            RecorderError::Cut(cpu) => write!(f, "the ring of CPU {cpu} cannot be cut: try again"),
+        }
+    }
+}
+
+impl std::error::Error for RecorderError {}
+
+impl From<ProbeError> for RecorderError {
+    fn from(error: ProbeError) -> RecorderError {
+        RecorderError::Probe(error)
+    }
+}
+
+/// The window and its books at one moment.
+pub struct Frozen {
+    /// The window.
+    pub window: FrozenWindow,
+    /// The books, at exactly the place where the window ends.
+    pub ledger: Ledger,
+    /// The moment: nothing later is in it.
+    pub moment_ns: u64,
+    /// Both clocks at that moment.
+    pub clock: ClockAnchor,
+    /// How long reading up to the request took.
+    pub drain: Duration,
+    /// How long the hand-over took.
+    pub freeze: Duration,
+}
+
+/// How the recording is doing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether an event of our own came through the whole path.
+    pub recording: bool,
+    /// What the window holds, by class: name, events, bytes, seconds.
+    pub window: Vec<ClassHealth>,
+    /// The longest span of a class, seconds.
+    pub span_s: f64,
+    /// The span that was asked for, seconds.
+    pub asked_s: f64,
+    /// Events a second, over the last second or more.
+    pub events_per_s: f64,
+    /// Compressed bytes per event of the window.
+    pub bytes_per_event: f64,
+    /// Bytes, part by part.
+    pub memory: MemoryHealth,
+    /// How many segments the window has.
+    pub segments: usize,
+    /// The books.
+    pub ledger: Ledger,
+}
+
+/// What the window holds of one class.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ClassHealth {
+    /// The class.
+    pub class: String,
+    /// Events.
+    pub events: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Seconds since the oldest.
+    pub span_s: f64,
+}
+
+/// Where the memory is, bytes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct MemoryHealth {
+    /// The rings, in the kernel.
+    pub rings: u64,
+    /// Sealed blocks.
+    pub window: u64,
+    /// Columns that are still open.
+    pub open: u64,
+    /// Blocks that left the window and are still being written to a file.
+    pub pinned: u64,
+    /// Threads at the window's left edge.
+    pub baseline: u64,
+    /// All of it.
+    pub total: u64,
+    /// What it may be.
+    pub limit: u64,
+}
+
+enum Message {
+    Freeze(SyncSender<Result<Frozen, RecorderError>>),
+    Health(SyncSender<Result<Health, RecorderError>>),
+    Limits(WindowLimits),
+    Stop,
+}
+
+/// Sends messages to the recording.
+#[derive(Clone)]
+pub struct Handle {
+    messages: SyncSender<Message>,
+    wake: Arc<OwnedFd>,
+    recording: Arc<AtomicBool>,
+}
+
+impl Handle {
+    /// Whether an event of our own came through the whole path.
+    pub fn is_recording(&self) -> bool {
+        self.recording.load(Ordering::Acquire)
+    }
+
+    /// Freezes the window: everything that had returned before is in it.
+    pub fn freeze(&self) -> Result<Frozen, RecorderError> {
+        self.ask(Message::Freeze)
+    }
+
+    /// Asks how the recording is doing.
+    pub fn health(&self) -> Result<Health, RecorderError> {
+        self.ask(Message::Health)
+    }
+
+    /// Changes the limits of the window.
+    pub fn set_limits(&self, limits: WindowLimits) -> Result<(), RecorderError> {
+        self.send(Message::Limits(limits))
+    }
+
+    /// Ends the recording.
+    pub fn stop(&self) -> Result<(), RecorderError> {
+        self.send(Message::Stop)
+    }
+
+    fn ask<T>(
+        &self,
+        message: impl FnOnce(SyncSender<Result<T, RecorderError>>) -> Message,
+    ) -> Result<T, RecorderError> {
+        let (answer, answered) = sync_channel(1);
+        self.send(message(answer))?;
+        match answered.recv_timeout(ANSWER_WITHIN) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                Err(RecorderError::Gone)
+            }
+        }
+    }
+
+    fn send(&self, message: Message) -> Result<(), RecorderError> {
+        self.messages.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => RecorderError::Busy,
+            TrySendError::Disconnected(_) => RecorderError::Gone,
+        })?;
+        // A full counter would wake the reader just as well.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        Ok(())
+    }
+}
+
+/// The recording. Owns the rings and the window.
+pub struct Recorder<S> {
+    source: S,
+    probes: Probes,
+    window: Window,
+    tally: Tally,
+    native: Abi,
+    messages: Receiver<Message>,
+    wake: Arc<OwnedFd>,
+    recording: Arc<AtomicBool>,
+    ring_bytes: u64,
+    memory_bytes: u64,
+    nonce: u64,
+    /// When the rate was last taken, how many events there were, and the rate.
+    rate: (Instant, u64, f64),
+}
+
+/// What a recording needs beside its rings.
+pub struct Setup {
+    /// The attached programs.
+    pub probes: Probes,
+    /// The window's limits.
+    pub limits: WindowLimits,
+    /// Bytes of one ring.
+    pub ring_bytes: u64,
+    /// `--memory`.
+    pub memory_bytes: u64,
+    /// The ABI of the host's calls.
+    pub native: Abi,
+    /// The threads of the host when recording began.
+    pub baseline: Processes,
+}
+
+impl<S: RecordSource> Recorder<S> {
+    /// A recording and the handle to it.
+    pub fn new(source: S, setup: Setup) -> io::Result<(Recorder<S>, Handle)> {
+        let (sender, messages) = sync_channel(MESSAGES_MAX);
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let recording = Arc::new(AtomicBool::new(false));
+        let cpus = source.cpus();
+        let handle =
+            Handle { messages: sender, wake: Arc::clone(&wake), recording: Arc::clone(&recording) };
+        let recorder = Recorder {
+            source,
+            window: Window::new(setup.limits, cpus, setup.native, setup.baseline),
+            tally: Tally::new(cpus),
+            native: setup.native,
+            probes: setup.probes,
+            messages,
+            wake,
+            recording,
+            ring_bytes: setup.ring_bytes,
+            memory_bytes: setup.memory_bytes,
+            nonce: 0,
+            rate: (Instant::now(), 0, 0.0),
+        };
+        Ok((recorder, handle))
+    }
+
+    /// Records until it is stopped.
+    pub fn run(mut self) -> Result<(), RecorderError> {
+        loop {
+            let busiest = self.drain_all();
+            self.window.tick(clock::monotonic_ns());
+            self.take_rate();
+            while let Ok(message) = self.messages.try_recv() {
+                match message {
+                    // Whoever asked may be gone: then nobody needs the answer.
+                    Message::Freeze(answer) => drop(answer.send(self.freeze())),
+                    Message::Health(answer) => drop(answer.send(self.health())),
+                    Message::Limits(limits) => self.window.set_limits(limits),
+                    Message::Stop => return Ok(()),
+                }
+            }
+            if busiest < BATCH_RECORDS && !self.window.has_handed_blocks() {
+                self.source.wait(self.wake.as_fd(), VISIT_EVERY).map_err(RecorderError::Wait)?;
+                let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+            }
+        }
+    }
+
+    /// Visits every ring once; answers how many records the fullest gave.
+    fn drain_all(&mut self) -> usize {
+        (0..self.source.cpus()).map(|cpu| self.drain(cpu, BATCH_RECORDS, 0)).max().unwrap_or(0)
+    }
+
+    /// Reads the ring of a CPU: at most `records_max`, and not beyond the mark
+    /// `nonce`, whether or not it came.
+    fn drain(&mut self, cpu: usize, records_max: usize, nonce: u64) -> usize {
+        let Recorder { source, window, tally, recording, probes, .. } = self;
+        let own_pid = probes.own_pid();
+        source.drain(cpu, records_max, &mut |record| {
+            let (event, sequence) = match decode(record, cpu as u16) {
+                Ok(decoded) => decoded,
+                Err(error) => {
+                    tracing::debug!(cpu, %error, "a record makes no sense");
+                    tally.malformed();
+                    return true;
+                }
+            };
+            if event.kind == Kind::Cut {
+                tally.cut(cpu, event.number(0), event.number(1));
+                return nonce == 0 || event.number(0) != nonce;
+            }
+            tally.event(cpu, &event, sequence);
+            if event.pid == own_pid && event.number(3) == CANARY_PID {
+                recording.store(true, Ordering::Release);
+            }
+            window.push(&event);
+            true
+        })
+    }
+
+    /// Cuts every ring and reads up to the cuts.
+    fn cut(&mut self) -> Result<(), RecorderError> {
+        for cpu in 0..self.source.cpus() {
+            let mut cuts = 0;
+            loop {
+                if cuts == CUTS_MAX {
+                    return Err(RecorderError::Cut(cpu as u32));
+                }
+                cuts += 1;
+                self.nonce += 1;
+                match self.probes.cut(cpu as u32, self.nonce)? {
+                    CutAnswer::Offline => {
+                        self.drain(cpu, usize::MAX, 0);
+                        self.tally.offline(cpu);
+                        break;
+                    }
+                    CutAnswer::Full => {
+                        self.drain(cpu, BATCH_RECORDS, 0);
+                    }
+                    CutAnswer::Marked => {
+                        self.drain(cpu, usize::MAX, self.nonce);
+                        if self.tally.is_cut(cpu, self.nonce) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The books at the cut that was just made.
+    fn ledger(&self) -> Result<Ledger, RecorderError> {
+        let at_cut = self.probes.counters_at_cut()?;
+        let running = self.probes.counters()?;
+        let mut ledger = self.tally.ledger(&at_cut, &running, self.native);
+        let skipped = self.probes.kernel_skipped();
+        ledger.seen += skipped;
+        if skipped > 0 {
+            *ledger.lost.entry("kernel_skipped".to_string()).or_default() += skipped;
+        }
+        ledger.evicted = self.window.evicted().events;
+        let holdings = self.window.holdings();
+        ledger.in_window = holdings.iter().map(|holding| holding.events).sum();
+        ledger.closes = ledger.sums_hold();
+        Ok(ledger)
+    }
+
+    fn freeze(&mut self) -> Result<Frozen, RecorderError> {
+        let asked = Instant::now();
+        self.cut()?;
+        let drain = asked.elapsed();
+        let ledger = self.ledger()?;
+        let started = Instant::now();
+        let window = self.window.freeze();
+        let clock = ClockAnchor::now();
+        let freeze = started.elapsed();
+        Ok(Frozen { window, ledger, moment_ns: clock.monotonic_ns, clock, drain, freeze })
+    }
+
+    fn take_rate(&mut self) {
+        let (since, before, _) = self.rate;
+        let elapsed = since.elapsed();
+        if elapsed >= Duration::from_secs(1) {
+            let events = self.window.events();
+            let rate = (events - before) as f64 / elapsed.as_secs_f64();
+            self.rate = (Instant::now(), events, rate);
+        }
+    }
+
+    fn health(&mut self) -> Result<Health, RecorderError> {
+        self.cut()?;
+        let ledger = self.ledger()?;
+        let now_ns = clock::monotonic_ns();
+        let holdings = self.window.holdings();
+        let span = |holding: &Holding| {
+            holding.first_ns.map_or(0.0, |first| now_ns.saturating_sub(first) as f64 / 1e9)
+        };
+        let classes = Class::RECORDED.iter().zip(&holdings).map(|(class, holding)| ClassHealth {
+            class: class.name().to_string(),
+            events: holding.events,
+            bytes: holding.bytes,
+            span_s: span(holding),
+        });
+        let events: u64 = holdings.iter().map(|holding| holding.events).sum();
+        let rings = self.ring_bytes * self.source.cpus() as u64;
+        let memory = MemoryHealth {
+            rings,
+            window: self.window.sealed_bytes(),
+            open: self.window.open_bytes(),
+            pinned: self.window.pinned_bytes(),
+            baseline: self.window.baseline_bytes(),
+            total: rings + self.window.bytes(),
+            limit: self.memory_bytes,
+        };
+        let held = memory.window + memory.open;
+        Ok(Health {
+            recording: self.recording.load(Ordering::Acquire),
+            window: classes.collect(),
+            span_s: holdings.iter().map(span).fold(0.0, f64::max),
+            asked_s: self.window.limits().span_ns as f64 / 1e9,
+            events_per_s: self.rate.2,
+            bytes_per_event: if events == 0 { 0.0 } else { held as f64 / events as f64 },
+            memory,
+            segments: self.window.segments(),
+            ledger,
+        })
+    }
+}

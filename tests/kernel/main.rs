@@ -1,0 +1,9 @@
+//! Tests that need a live kernel and root: `cargo xtask test`, and in virtual
+//! machines `cargo xtask vm`.
+
+#[test]
+fn the_kernel_has_a_version() {
+    let version = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    println!("kernel {version}");
+    assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{version}");
+}
