@@ -22,7 +22,7 @@ use crate::{
     },
     probe::{self, SlotLister, UnfinishedCall},
     snapshot::{self, Contents, Header, Missing, Trigger, WindowInfo, WriteError, Written},
-    window::{Block, FrozenWindow, SealedBlock, codec::Columns, compress},
+    window::{Block, FrozenWindow, blocks_of},
 };
 
 /// What a snapshot is to have.
@@ -245,31 +245,6 @@ fn cut_before(frozen: &mut Frozen, oldest_ns: u64) {
     let events: u64 = dropped.iter().map(|block| block.meta().ledger_events()).sum();
     frozen.ledger.in_window -= events;
     frozen.ledger.evicted += events;
-}
-
-/// Events as blocks of their own, as many as they need.
-fn blocks_of<'a>(events: impl Iterator<Item = Event<'a>>, class: Class) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let mut columns = Columns::default();
-    let mut end = |columns: &mut Columns| {
-        let raw = columns.to_bytes(class, 0);
-        blocks.push(Block::Sealed(SealedBlock {
-            meta: columns.meta(class, 0),
-            frame: compress(&raw),
-            raw_bytes: raw.len() as u32,
-        }));
-        columns.clear();
-    };
-    for event in events {
-        columns.push(&event);
-        if columns.is_full() {
-            end(&mut columns);
-        }
-    }
-    if !columns.is_empty() {
-        end(&mut columns);
-    }
-    blocks
 }
 
 /// An event that owns its bytes.

@@ -121,6 +121,27 @@ pub fn compress(raw: &[u8]) -> Bytes {
     }
 }
 
+/// Events that never were in the window (the context, unfinished calls) as blocks
+/// of `class`, as many as they need.
+pub fn blocks_of<'a>(events: impl Iterator<Item = Event<'a>>, class: Class) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut columns = Columns::default();
+    let mut end = |columns: &mut Columns| {
+        blocks.push(Block::Sealed(seal(columns, columns.meta(class, 0))));
+        columns.clear();
+    };
+    for event in events {
+        columns.push(&event);
+        if columns.is_full() {
+            end(&mut columns);
+        }
+    }
+    if !columns.is_empty() {
+        end(&mut columns);
+    }
+    blocks
+}
+
 /// About a second of blocks.
 struct Segment {
     blocks: Vec<Block>,
