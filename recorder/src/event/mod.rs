@@ -162,7 +162,7 @@ impl<'e, 'a> Call<'e, 'a> {
     /// The error it failed with.
     pub fn errno(&self) -> Option<i32> {
         let ret = self.ret();
-        (self.returned() && (-4095..0).contains(&ret)).then_some(-ret as i32)
+        (self.returned() && (-4095..0).contains(&ret)).then(|| -ret as i32)
     }
 
     /// The ABI it was made in.
