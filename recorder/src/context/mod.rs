@@ -13,7 +13,10 @@ use std::collections::BTreeMap;
 #[cfg(feature = "capture")]
 pub use seed::scan;
 
-use crate::event::{Attached, Event, Kind, wire::COMM_BYTES};
+use crate::event::{
+    Attached, Event, Kind,
+    wire::{COMM_BYTES, STRING_BYTES_MAX},
+};
 
 /// Threads kept at the most. A host at its default `threads-max` has fewer.
 pub const THREADS_MAX: usize = 262_144;
@@ -119,9 +122,17 @@ impl Processes {
         self.insert(tid, facts);
     }
 
-    /// Takes an event into account.
+    /// Takes an event into account. Of its words no more is kept than the kernel
+    /// gives: those of a file can have any length, and forks multiply them.
     pub fn apply(&mut self, event: &Event<'_>) {
-        let attached = |index| event.attachment(index).map(Attached::text).unwrap_or_default();
+        let attached = |index, most| {
+            let text = event.attachment(index).map(Attached::text).unwrap_or_default();
+            text.get(..text.len().min(most)).unwrap_or_default().to_vec()
+        };
+        let args = |index| {
+            let args = event.attachment(index).map(|args| args.bytes).unwrap_or_default();
+            args.get(..args.len().min(ARGS_BYTES_MAX)).unwrap_or_default().to_vec()
+        };
         match event.kind {
             Kind::ProcessFork => self.fork(event),
             Kind::ProcessExec => {
@@ -130,17 +141,16 @@ impl Processes {
                     // The thread that calls exec takes the place of the leader.
                     self.remove(old_tid);
                 }
-                let args = event.attachment(1).map(|args| args.bytes).unwrap_or_default();
                 self.update(event.tid, event.ts_ns, |facts| {
                     facts.pid = event.pid;
-                    facts.program = attached(0).to_vec();
-                    facts.args = args.to_vec();
+                    facts.program = attached(0, STRING_BYTES_MAX);
+                    facts.args = args(1);
                 });
             }
             Kind::ProcessRename => {
                 self.update(event.tid, event.ts_ns, |facts| {
                     facts.pid = event.pid;
-                    facts.comm = attached(0).to_vec();
+                    facts.comm = attached(0, COMM_LENGTH_MAX);
                 });
             }
             Kind::ProcessExit => {
@@ -154,9 +164,9 @@ impl Processes {
                     ppid: event.number(0) as u32,
                     start_ns: event.number(1),
                     as_of_ns: event.ts_ns,
-                    comm: attached(0).to_vec(),
-                    program: attached(1).to_vec(),
-                    args: event.attachment(2).map(|args| args.bytes.to_vec()).unwrap_or_default(),
+                    comm: attached(0, COMM_LENGTH_MAX),
+                    program: attached(1, STRING_BYTES_MAX),
+                    args: args(2),
                 };
                 self.insert(event.tid, facts);
             }
