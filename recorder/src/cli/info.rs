@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     Failure, FileArgument, Format,
-    output::{Out, bytes, grouped, to_stdout},
+    output::{Out, bytes, grouped, printable, to_stdout},
     replay::damaged,
 };
 use crate::{
@@ -138,16 +138,18 @@ impl<'a> Info<'a> {
     fn text(&self, reader: &SnapshotReader, out: &mut Out) -> io::Result<()> {
         let Info { host, kernel, arch, cpus, trigger, window, dump, ledger, .. } = self;
         writeln!(out, "snapshot  {}", reader.path().display())?;
+        let (host, kernel, arch) = (printable(host), printable(kernel), printable(arch));
         writeln!(out, "host      {host}, Linux {kernel} {arch}, {cpus} CPUs")?;
-        let reason = if trigger.reason.is_empty() { "" } else { ": " };
-        writeln!(out, "trigger   {}{reason}{}", trigger.source, printable(trigger.reason))?;
+        let colon = if trigger.reason.is_empty() { "" } else { ": " };
+        let (source, reason) = (printable(trigger.source), printable(trigger.reason));
+        writeln!(out, "trigger   {source}{colon}{reason}")?;
         for (name, value) in trigger.labels {
             writeln!(out, "  label   {}={}", printable(name), printable(value))?;
         }
         writeln!(out, "at        {}", trigger.at)?;
         writeln!(out, "window    {:.1} s of {} s asked for", window.span_s, window.asked_s)?;
         for (class, span_s) in &window.span_s_by_class {
-            writeln!(out, "  {class:<8}{span_s:.1} s")?;
+            writeln!(out, "  {:<10}{span_s:.1} s", printable(class))?;
         }
         let count: u64 = self.events.values().sum();
         writeln!(out, "events    {}", grouped(count))?;
@@ -169,7 +171,7 @@ impl<'a> Info<'a> {
             )?;
         }
         for Missing { what, why } in self.missing {
-            writeln!(out, "missing   {what}: {why}")?;
+            writeln!(out, "missing   {}: {}", printable(what), printable(why))?;
         }
         ledger_text(ledger, out)
     }
@@ -202,19 +204,13 @@ pub(super) fn ledger_text(ledger: &Ledger, out: &mut Out) -> io::Result<()> {
         grouped(ledger.unaccounted)
     )?;
     for (reason, count) in &ledger.lost {
-        writeln!(out, "LOST      {} events: {reason}", grouped(*count))?;
+        writeln!(out, "LOST      {} events: {}", grouped(*count), printable(reason))?;
     }
     let mut calls: Vec<_> = ledger.calls.iter().filter(|(_, call)| call.lost > 0).collect();
     calls.sort_by_key(|(_, call)| std::cmp::Reverse(call.lost));
     for (name, call) in calls.iter().take(CALLS_SHOWN_MAX) {
-        writeln!(out, "  {name:<20}{} of {}", grouped(call.lost), grouped(call.seen))?;
+        let (name, lost) = (printable(name), grouped(call.lost));
+        writeln!(out, "  {name:<20}{lost} of {}", grouped(call.seen))?;
     }
     Ok(())
-}
-
-/// Words of an alert, without what a terminal would obey.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
 }

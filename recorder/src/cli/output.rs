@@ -41,6 +41,24 @@ pub(super) fn progress(bytes: u64, output_scrolls: bool) -> ProgressBar {
     bar
 }
 
+/// Words of a file or an alert on one line, without what a terminal would obey:
+/// controls, and what turns the direction of text round.
+pub(super) fn printable(text: &str) -> String {
+    let is_obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_obeyed(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// `1,234,567`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -66,6 +84,11 @@ pub(super) fn bytes(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_stay_on_their_line() {
+        assert_eq!(printable("a \"ä\"\n\u{1b}[0m\u{202e}"), "a \"ä\"\\n\\u{1b}[0m\\u{202e}");
+    }
 
     #[test]
     fn numbers_are_grouped_and_bytes_have_units() {

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::{
     Exit, Failure, FileArgument,
-    output::{Out, progress, to_stdout},
+    output::{Out, printable, progress, to_stdout},
 };
 use crate::{
     event::syscall::Abi,
@@ -74,7 +74,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let reader = SnapshotReader::open(&arguments.input.file)?;
     let header = reader.header();
     let native = Abi::native(&header.arch).ok_or_else(|| {
-        let arch = &header.arch;
+        let arch = printable(&header.arch);
         Failure::new(
             Exit::BadData,
             format!("calls of a {arch} host are not known: use a newer recorder"),
@@ -119,8 +119,8 @@ fn first_line(header: &Header, out: &mut Out) -> io::Result<()> {
     writeln!(
         out,
         "# {} Linux {}, {} to {}, times in UTC",
-        header.host,
-        header.kernel,
+        printable(&header.host),
+        printable(&header.kernel),
         moment(header.window.start_ns),
         moment(header.window.end_ns),
     )
