@@ -14,23 +14,24 @@ const AF_INET6: u16 = 10;
 const AF_NETLINK: u16 = 16;
 
 /// `10.0.0.1:443`, `[::1]:80`, `unix:/run/x`, `unix:@abstract`, `netlink:0`; other
-/// families by name with their bytes; `None` for no address at all.
-pub(super) fn show(bytes: &[u8]) -> Option<String> {
+/// families by name with their bytes; `None` for no address at all. Bytes, because
+/// the path of a Unix socket may be no UTF-8.
+pub(super) fn show(bytes: &[u8]) -> Option<Vec<u8>> {
     let half = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
     let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
     match family {
         AF_INET => {
             let address: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
-            Some(format!("{}:{}", Ipv4Addr::from(address), half(2)?))
+            Some(format!("{}:{}", Ipv4Addr::from(address), half(2)?).into_bytes())
         }
         AF_INET6 => {
             let address: [u8; 16] = bytes.get(8..24)?.try_into().ok()?;
-            Some(format!("[{}]:{}", Ipv6Addr::from(address), half(2)?))
+            Some(format!("[{}]:{}", Ipv6Addr::from(address), half(2)?).into_bytes())
         }
         AF_UNIX => Some(unix(bytes.get(2..)?)),
         AF_NETLINK => {
             let port = u32::from_ne_bytes(bytes.get(4..8)?.try_into().ok()?);
-            Some(format!("netlink:{port}"))
+            Some(format!("netlink:{port}").into_bytes())
         }
         _ => {
             let mut text = String::new();
@@ -39,24 +40,25 @@ pub(super) fn show(bytes: &[u8]) -> Option<String> {
             for byte in bytes.get(2..)? {
                 let _ = write!(text, "{byte:02x}");
             }
-            Some(text)
+            Some(text.into_bytes())
         }
     }
 }
 
 /// An abstract name begins with a NUL and may hold any byte: NULs at its end are
 /// padding to most programs, and are left out.
-fn unix(path: &[u8]) -> String {
+fn unix(path: &[u8]) -> Vec<u8> {
     match path.split_first() {
         Some((0, name)) if name.iter().any(|byte| *byte != 0) => {
             let end = name.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
             let name = name.get(..end).unwrap_or_default();
-            format!("unix:@{}", String::from_utf8_lossy(name).replace('\0', "@"))
+            let name = name.iter().map(|byte| if *byte == 0 { b'@' } else { *byte });
+            b"unix:@".iter().copied().chain(name).collect()
         }
-        Some((0, _)) | None => "unix:".to_string(),
+        Some((0, _)) | None => b"unix:".to_vec(),
         Some(_) => {
             let end = path.iter().position(|byte| *byte == 0).unwrap_or(path.len());
-            format!("unix:{}", String::from_utf8_lossy(path.get(..end).unwrap_or_default()))
+            [b"unix:", path.get(..end).unwrap_or_default()].concat()
         }
     }
 }
@@ -67,6 +69,8 @@ mod tests {
 
     #[test]
     fn addresses_are_shown_as_people_write_them() {
+        let show =
+            |bytes: &[u8]| show(bytes).map(|text| String::from_utf8_lossy(&text).into_owned());
         let inet = [2, 0, 0x1f, 0x90, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(show(&inet).as_deref(), Some("127.0.0.1:8080"));
         let mut inet6 = vec![10, 0, 0, 80, 0, 0, 0, 0];

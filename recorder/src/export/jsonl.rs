@@ -170,6 +170,7 @@ fn put<M: SerializeMap>(map: &mut M, name: &str, shown: &Shown<'_>) -> Result<()
         Shown::Signed(number) => put_signed(map, name, *number),
         Shown::Unsigned(number) => put_unsigned(map, name, *number),
         Shown::Word(word) => map.serialize_entry(name, word),
+        Shown::Address(address) => put_bytes(map, name, address, false),
         Shown::Bytes(bytes, cut) => put_bytes(map, name, bytes, *cut),
         Shown::List(list, cut) => put_list(map, name, list, *cut),
         Shown::Nothing => map.serialize_entry(name, &()),

@@ -211,6 +211,7 @@ fn push(shown: &Shown<'_>, out: &mut String) {
         Shown::Signed(number) => out.push_str(&number.to_string()),
         Shown::Unsigned(number) => out.push_str(&number.to_string()),
         Shown::Word(word) => push_escaped(word.as_bytes(), out),
+        Shown::Address(address) => push_escaped(address, out),
         Shown::Bytes(bytes, cut) => {
             out.push('"');
             push_escaped(bytes, out);

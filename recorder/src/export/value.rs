@@ -18,8 +18,10 @@ pub(super) enum Shown<'a> {
     Signed(i64),
     /// A number that is not negative.
     Unsigned(u64),
-    /// A word: the name of a flag, an address, a pointer.
+    /// A word: the name of a flag, a pointer.
     Word(String),
+    /// A socket address.
+    Address(Vec<u8>),
     /// Bytes of a program or of the file system, at most as UTF-8.
     Bytes(&'a [u8], bool),
     /// Strings one after the other.
@@ -94,7 +96,7 @@ pub(super) fn show_bytes<'a>(meaning: Meaning, attached: &Attached<'a>) -> Shown
     let cut = attached.flags & attachment_flag::CUT != 0;
     match meaning {
         Meaning::Sockaddr | Meaning::SockaddrOut => match address::show(attached.bytes) {
-            Some(address) => Shown::Word(address),
+            Some(address) => Shown::Address(address),
             None => Shown::Nothing,
         },
         Meaning::Argv => {
