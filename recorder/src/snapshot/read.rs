@@ -4,11 +4,13 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
+    fs::{File, OpenOptions},
     io,
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
+
+use rustix::fs::OFlags;
 
 pub use super::layout::BlockEntry;
 use super::{
@@ -80,6 +82,8 @@ pub enum Damage {
     Index,
     /// It lies outside the file.
     Outside,
+    /// The disk does not give it.
+    Unreadable(String),
 }
 
 impl fmt::Display for Damage {
@@ -92,6 +96,7 @@ impl fmt::Display for Damage {
             Damage::Columns(error) => write!(f, "{error}"),
             Damage::Index => write!(f, "the index says something else than the block"),
             Damage::Outside => write!(f, "it lies outside the file"),
+            Damage::Unreadable(error) => write!(f, "it cannot be read: {error}"),
         }
     }
 }
@@ -119,10 +124,16 @@ impl SnapshotReader {
     /// far as it goes; [`SnapshotReader::complaints`] says what is wrong.
     pub fn open(path: &Path) -> Result<SnapshotReader, SnapshotError> {
         let failed = |error| SnapshotError::Io(path.to_path_buf(), error);
-        let file = File::open(path).map_err(failed)?;
+        let not = |why| Err(SnapshotError::NotASnapshot(path.to_path_buf(), why));
+        // Opening a FIFO would wait for somebody who writes into it.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_dir() {
-            return Err(SnapshotError::NotASnapshot(path.to_path_buf(), "it is a directory"));
+            return not("it is a directory");
+        }
+        if !metadata.is_file() {
+            return not("it is no regular file; save it as one first");
         }
         let mut reader = SnapshotReader {
             path: path.to_path_buf(),
@@ -186,16 +197,18 @@ impl SnapshotReader {
     /// the index says.
     pub fn block(&self, entry: &BlockEntry) -> Result<DecodedBlock, SnapshotError> {
         let damaged = |damage| SnapshotError::Block { offset: entry.offset, damage };
-        let frame = self
-            .read(entry.offset, entry.frame_bytes as usize)
-            .map_err(|_| damaged(Damage::Outside))?;
+        let frame = self.read(entry.offset, entry.frame_bytes as usize).map_err(|error| {
+            damaged(match error.kind() {
+                io::ErrorKind::UnexpectedEof => Damage::Outside,
+                _ => Damage::Unreadable(error.to_string()),
+            })
+        })?;
         let computed = crc32c::crc32c(&frame);
         if computed != entry.crc {
             return Err(damaged(Damage::Checksum { stored: entry.crc, computed }));
         }
-        let block = decode_frame(&frame).map_err(damaged)?;
-        let meta = meta_of(&block);
-        if meta != entry.meta {
+        let (block, raw_bytes) = decode_frame(&frame).map_err(damaged)?;
+        if meta_of(&block) != entry.meta || raw_bytes != entry.raw_bytes {
             return Err(damaged(Damage::Index));
         }
         Ok(block)
@@ -367,22 +380,22 @@ impl SnapshotReader {
     /// Finds the whole blocks of a file without its end, frame by frame.
     fn scan(&mut self, header_bytes: u64) {
         let mut offset = header_bytes;
-        while offset < self.bytes && self.blocks.len() < FRAMES_MAX {
+        for _ in 0..FRAMES_MAX {
             let Ok(head) = self.read(offset, 8) else { break };
             let magic = half(&head, 0).unwrap_or_default();
             if magic & 0xffff_fff0 == MAGIC_HEADER {
                 offset += 8 + u64::from(half(&head, 4).unwrap_or_default());
                 continue;
             }
-            let Some((frame, length)) = self.whole_frame(offset) else {
+            let Some(frame) = self.whole_frame(offset) else {
                 self.complaints.push(format!("nothing whole is found from byte {offset} on"));
                 break;
             };
             match decode_frame(&frame) {
-                Ok(block) => self.blocks.push(BlockEntry {
+                Ok((block, raw_bytes)) => self.blocks.push(BlockEntry {
                     offset,
-                    frame_bytes: length as u32,
-                    raw_bytes: 0,
+                    frame_bytes: frame.len() as u32,
+                    raw_bytes,
                     crc: crc32c::crc32c(&frame),
                     meta: meta_of(&block),
                 }),
@@ -391,31 +404,47 @@ impl SnapshotReader {
                         .push(format!("the block at byte {offset} is damaged: {damage}"));
                 }
             }
-            offset += length;
+            offset += frame.len() as u64;
         }
     }
 
     /// The zstd frame that begins at `offset`, when all of it is there.
-    fn whole_frame(&self, offset: u64) -> Option<(Vec<u8>, u64)> {
-        let most = usize::try_from(self.bytes - offset).ok()?.min(RAW_BYTES_MAX + (1 << 16));
-        let bytes = self.read(offset, most).ok()?;
-        if half(&bytes, 0) != Some(MAGIC_ZSTD) {
-            return None;
+    fn whole_frame(&self, offset: u64) -> Option<Vec<u8>> {
+        let most = usize::try_from(self.bytes.checked_sub(offset)?).ok()?.min(FRAME_BYTES_MAX);
+        let mut length = most.min(FRAME_BYTES_GUESS);
+        loop {
+            let mut bytes = self.read(offset, length).ok()?;
+            if half(&bytes, 0) != Some(MAGIC_ZSTD) {
+                return None;
+            }
+            match zstd::zstd_safe::find_frame_compressed_size(&bytes) {
+                Ok(found) if found <= length => {
+                    bytes.truncate(found);
+                    return Some(bytes);
+                }
+                _ if length == most => return None,
+                _ => length = (length * 8).min(most),
+            }
         }
-        let length = zstd::zstd_safe::find_frame_compressed_size(&bytes).ok()?;
-        let frame = bytes.get(..length)?.to_vec();
-        Some((frame, length as u64))
     }
 }
+
+/// The longest frame: a block that zstd could not make smaller, and what is around.
+const FRAME_BYTES_MAX: usize = RAW_BYTES_MAX + (1 << 16);
+
+/// What a search reads at first: most frames are shorter.
+const FRAME_BYTES_GUESS: usize = 128 << 10;
 
 fn half(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
-fn decode_frame(frame: &[u8]) -> Result<DecodedBlock, Damage> {
+/// The block of a frame, and how many bytes it had before compression.
+fn decode_frame(frame: &[u8]) -> Result<(DecodedBlock, u32), Damage> {
     let raw = zstd::bulk::decompress(frame, RAW_BYTES_MAX)
         .map_err(|error| Damage::Compression(error.to_string()))?;
-    DecodedBlock::read(&raw).map_err(Damage::Columns)
+    let block = DecodedBlock::read(&raw).map_err(Damage::Columns)?;
+    Ok((block, raw.len() as u32))
 }
 
 fn meta_of(block: &DecodedBlock) -> BlockMeta {
