@@ -1,0 +1,161 @@
+//! What is printed, against texts that are read in review. The file they are made
+//! of was written once and stays: it also shows that old files stay readable.
+
+use std::{
+    env, fs,
+    mem::offset_of,
+    path::{Path, PathBuf},
+    sync::Once,
+};
+
+use recorder::event::{Kind, wire};
+use recorder_tests::synth::Synth;
+
+use crate::{program, scratch::Scratch};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
+}
+
+/// The sample file of format version 1. It is made when it is not there.
+pub(crate) fn sample() -> PathBuf {
+    static ONCE: Once = Once::new();
+    let path = folder().join("v1/sample.kfr");
+    ONCE.call_once(|| {
+        if is_blessing() && !path.exists() {
+            let scratch = Scratch::new();
+            fs::create_dir_all(folder().join("v1")).unwrap();
+            fs::copy(Synth::sample().write(scratch.path()), &path).unwrap();
+        }
+    });
+    path
+}
+
+fn is_blessing() -> bool {
+    env::var_os("RECORDER_BLESS").is_some()
+}
+
+/// Compares with the text of this name, or rewrites it.
+fn compare(name: &str, found: &str) {
+    let path = folder().join(name);
+    if is_blessing() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, found).unwrap();
+        return;
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    let differs = (1..).zip(expected.lines().zip(found.lines())).find(|(_, (a, b))| a != b);
+    let detail = match differs {
+        Some((line, (expected, found))) => format!("line {line}\n  {expected}\n  {found}"),
+        None => format!("{} lines, now {}", expected.lines().count(), found.lines().count()),
+    };
+    assert!(expected == found, "{name} differs, RECORDER_BLESS=1 rewrites it: {detail}");
+}
+
+/// What `recorder` prints with these arguments and the sample, by a name that
+/// does not depend on where the tree is.
+fn printed(arguments: &[&str]) -> String {
+    let sample = sample();
+    let mut command = program::command();
+    command.current_dir(sample.parent().unwrap()).args(arguments).arg("sample.kfr");
+    let ran = program::finished(command.output().unwrap());
+    ran.succeeded(&format!("{arguments:?}"));
+    ran.stdout
+}
+
+#[test]
+fn the_sample_is_printed_as_it_always_was() {
+    let lines = printed(&["replay", "--format", "jsonl"]);
+    for line in lines.lines() {
+        let object: serde_json::Value = serde_json::from_str(line).expect(line);
+        assert!(object.get("ts_ns").is_some_and(serde_json::Value::is_string), "{line}");
+    }
+    compare("v1/sample.jsonl", &lines);
+    compare("v1/sample.txt", &printed(&["replay"]));
+    compare("v1/sample-entry.txt", &printed(&["replay", "--time", "entry"]));
+    compare("v1/sample-info.txt", &printed(&["info"]));
+    compare("v1/sample-info.json", &printed(&["info", "--format", "json"]));
+    compare("v1/sample-verify.txt", &printed(&["verify"]));
+}
+
+#[test]
+fn filters_choose_what_they_always_did() {
+    let filters: [&[&str]; 8] = [
+        &["-e", "trace=%file"],
+        &["-e", "trace=%process"],
+        &["-e", "trace=%net", "--failed"],
+        &["--pid", "200"],
+        &["--comm", "cat"],
+        &["--path", "/etc/"],
+        &["--duration", "50ms"],
+        &["--since", "t-600ms", "--until", "t"],
+    ];
+    let mut all = String::new();
+    for filter in filters {
+        all.push_str(&format!("## {}\n", filter.join(" ")));
+        all.push_str(&printed(&[&["replay"], filter].concat()));
+    }
+    compare("v1/sample-filtered.txt", &all);
+}
+
+/// The writer of today makes a file that reads like the one of then. The bytes
+/// may differ: zstd does not promise the same ones in every version.
+#[test]
+fn a_new_file_reads_like_the_old_one() {
+    let scratch = Scratch::new();
+    let path = Synth::sample().write(scratch.path());
+    for format in ["text", "jsonl"] {
+        let new = program::run(["replay", "--format", format, path.to_str().unwrap()]);
+        new.succeeded(format);
+        assert_eq!(new.stdout, printed(&["replay", "--format", format]));
+    }
+}
+
+#[test]
+fn every_command_explains_itself_as_it_always_did() {
+    for name in ["replay", "info", "verify"] {
+        let ran = program::run([name, "--help"]);
+        ran.succeeded(name);
+        compare(&format!("help/{name}.txt"), &ran.stdout);
+    }
+}
+
+/// Where each field lies: the kernel programs are built apart from the reader.
+#[test]
+fn records_lie_in_the_ring_as_they_always_did() {
+    let mut text = String::new();
+    for kind in Kind::ALL {
+        let schema = kind.schema();
+        text.push_str(&format!("{} {} {}\n", *kind as u8, schema.name, schema.fixed_bytes));
+        for field in schema.fields {
+            let sign = if field.signed { 'i' } else { 'u' };
+            let bits = 8 * field.width;
+            text.push_str(&format!("  {:>3} {sign}{bits:<2} {}\n", field.offset, field.name));
+        }
+        for (index, attachment) in schema.attachments.iter().enumerate() {
+            text.push_str(&format!("  attachment {index} {}\n", attachment.name));
+        }
+    }
+    macro_rules! layout {
+        ($($name:ident { $($field:ident),* })*) => { $(
+            text.push_str(&format!("{} {}\n", stringify!($name), size_of::<wire::$name>()));
+            $( text.push_str(&format!(
+                "  {:>4} {}\n", offset_of!(wire::$name, $field), stringify!($field)
+            )); )*
+        )* };
+    }
+    layout! {
+        Header { bytes, kind, args, flags, attachments, reserved, seq, skipped, ts_ns, pid, tid }
+        AttachmentHead { index, flags, bytes }
+        CallCounts { seen, lost }
+        Counters {
+            calls, calls_filtered, others_filtered, seen, stored, lost, busy, pending_lost,
+            pending_first_ns, pending_last_ns, pending_skipped, woken_at
+        }
+        PerCpu { counters, calls }
+        Slot { entry_ns, nr, args, state, flags }
+        SlotRow { pid, tid, slot }
+        Config { own_pid, recording, wake_bytes }
+    }
+    compare("wire.txt", &text);
+}

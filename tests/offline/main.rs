@@ -1,0 +1,10 @@
+//! Tests that need no kernel and no root: files, texts, and programs that are
+//! killed. `RECORDER_BLESS=1` rewrites the texts they compare with, and
+//! `RECORDER_TEST_FULL=1` makes the random ones twenty times as long.
+
+mod bad_input;
+mod crash;
+mod golden;
+mod program;
+mod properties;
+mod scratch;
