@@ -49,6 +49,16 @@ pub struct SealedBlock {
     pub raw_bytes: u32,
 }
 
+impl SealedBlock {
+    /// Opens a block of our own making. It was written a moment ago by this
+    /// process: damage here is damaged memory, and costs the names it would have
+    /// given.
+    pub fn open(&self) -> Option<DecodedBlock> {
+        let raw = zstd::bulk::decompress(&self.frame, codec::RAW_BYTES_MAX).ok()?;
+        DecodedBlock::read(&raw).ok()
+    }
+}
+
 /// A block that was open when the window was frozen. Whoever needs its frame
 /// first makes it: the thread that writes the file, or the ingest thread later.
 pub struct HandedBlock {
@@ -178,7 +188,7 @@ impl FrozenWindow {
 /// Takes the state events of blocks into account, in the order of time.
 fn fold(baseline: &mut Arc<Processes>, blocks: &[Block]) {
     let state = blocks.iter().filter(|block| block.meta().class == Class::State);
-    let state: Vec<DecodedBlock> = state.filter_map(|block| open_block(block.sealed())).collect();
+    let state: Vec<DecodedBlock> = state.filter_map(|block| block.sealed().open()).collect();
     if state.is_empty() {
         return;
     }
@@ -479,13 +489,6 @@ impl Holding {
     }
 }
 
-/// Opens a block of our own making. It was written a moment ago by this process:
-/// damage here is damaged memory, and costs the names it would have given.
-fn open_block(block: &SealedBlock) -> Option<DecodedBlock> {
-    let raw = zstd::bulk::decompress(&block.frame, codec::RAW_BYTES_MAX).ok()?;
-    DecodedBlock::read(&raw).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -514,7 +517,7 @@ mod tests {
 
     /// Every event a frozen window has, decoded.
     fn events_of(frozen: &FrozenWindow) -> u64 {
-        let blocks = frozen.blocks.iter().filter_map(|block| open_block(block.sealed()));
+        let blocks = frozen.blocks.iter().filter_map(|block| block.sealed().open());
         blocks.map(|block| block.len() as u64).sum()
     }
 
