@@ -5,6 +5,7 @@
 mod bad_input;
 mod crash;
 mod golden;
+mod memory;
 mod program;
 mod properties;
 mod scratch;
