@@ -96,7 +96,7 @@ fn a_fifo_is_refused_at_once() {
 fn a_file_one_may_not_read_is_told_apart() {
     let scratch = Scratch::new();
     let file = scratch.file("file.kfr", b"x");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
     // Nobody may come to the program where it was built, perhaps.
     let copy = scratch.path().join("recorder");
     fs::copy(program::path(), &copy).unwrap();

@@ -2,6 +2,12 @@
 //! killed. `RECORDER_BLESS=1` rewrites the texts they compare with, and
 //! `RECORDER_TEST_FULL=1` makes the random ones twenty times as long.
 
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that panics shows where it failed"
+)]
+
 mod bad_input;
 mod crash;
 mod golden;

@@ -1,6 +1,8 @@
 //! Snapshots nobody recorded: made of events by the same window and writer as
 //! real ones, always the same from the same numbers.
 
+#![expect(clippy::expect_used, reason = "a test that panics shows where it failed")]
+
 use std::{
     net::Ipv6Addr,
     path::{Path, PathBuf},
@@ -328,12 +330,12 @@ fn sample_header() -> Header {
 
 fn sample_context() -> Processes {
     let mut context = Processes::default();
-    let threads: [(u32, u32, &[u8], &[u8], &[u8]); 3] = [
-        (1, 0, b"systemd", b"/usr/lib/systemd/systemd", b"/sbin/init\0splash\0"),
-        (100, 1, b"sh", b"/bin/sh", b"sh\0-c\0cat /etc/hostname\0"),
-        (101, 1, b"w\xf6rker\x1b[2J", b"/opt/w\xf6rker", b"w\xf6rker\0--all\0"),
+    let threads: [(u32, u32, [&[u8]; 3]); 3] = [
+        (1, 0, [b"systemd", b"/usr/lib/systemd/systemd", b"/sbin/init\0splash\0"]),
+        (100, 1, [b"sh", b"/bin/sh", b"sh\0-c\0cat /etc/hostname\0"]),
+        (101, 1, [b"w\xf6rker\x1b[2J", b"/opt/w\xf6rker", b"w\xf6rker\0--all\0"]),
     ];
-    for (tid, ppid, comm, program, args) in threads {
+    for (tid, ppid, [comm, program, args]) in threads {
         let facts = ThreadFacts {
             pid: tid,
             ppid,
