@@ -191,7 +191,7 @@ fn no_flipped_bit_is_called_whole() {
     for (place, byte) in sample.iter().enumerate() {
         for bit in 0..8 {
             file.write_all_at(&[byte ^ 1 << bit], place as u64).unwrap();
-            assert!(!is_called_whole(&flipped), "bit {bit} of byte {place} was not missed");
+            assert!(!is_called_whole(&flipped), "bit {bit} of byte {place} is called whole");
         }
         if let Ok(reader) = SnapshotReader::open(&flipped) {
             replayed(&reader);
