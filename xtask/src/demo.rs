@@ -48,7 +48,8 @@ fn show(recorder: &Path, folder: &Path) -> Result<()> {
 
     // The second half fails on purpose, and so does the shell with it.
     let mut workload = Command::new("sh");
-    workload.args(["-c", WORKLOAD]);
+    // In another language `ls` looks for its messages in a hundred places.
+    workload.env("LC_ALL", "C").args(["-c", WORKLOAD]);
     println!("\n$ {}", process::shell_line(&workload));
     workload.status().context("cannot start sh")?;
 

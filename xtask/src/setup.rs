@@ -23,6 +23,10 @@ const DISTRIBUTION_PACKAGES: &[&str] =
 /// older releases have `rustc-web` without it.
 const DISTRIBUTION_CORE: &str = "libstd-rust-web-dev-bpf";
 
+/// The LLVM of that compiler at the time of writing. Only a guess, to install
+/// everything at once; the compiler is asked before the linker is built.
+const EXPECTED_LLVM: &str = "22";
+
 /// The version of bpf-linker this was built and tested with.
 const LINKER_VERSION: &str = "0.13.0";
 
@@ -81,14 +85,22 @@ fn install_toolchain(apt: Option<&Apt>, missing: &Missing) -> Result<KernelToolc
 
 /// Debian's compiler, and bpf-linker built against the LLVM of that compiler.
 fn install_distribution(apt: &Apt) -> Result<()> {
-    apt.install(DISTRIBUTION_PACKAGES)?;
     if find_program("bpf-linker").is_some() {
-        return Ok(());
+        return apt.install(DISTRIBUTION_PACKAGES);
     }
+    let expected = llvm_packages(EXPECTED_LLVM);
+    let mut packages = DISTRIBUTION_PACKAGES.to_vec();
+    for package in &expected {
+        if apt.offers(package)? {
+            packages.push(package);
+        }
+    }
+    apt.install(&packages)?;
+
     let llvm = process::capture(Command::new(toolchain::DISTRIBUTION_RUSTC).arg("-vV"))
         .map(|version| llvm_major(&version).map(str::to_owned))?
         .with_context(|| format!("{} -vV names no LLVM", toolchain::DISTRIBUTION_RUSTC))?;
-    apt.install(&[&format!("llvm-{llvm}-dev"), &format!("libpolly-{llvm}-dev")])?;
+    apt.install(&llvm_packages(&llvm).each_ref().map(String::as_str))?;
 
     let mut install = process::cargo();
     install
@@ -183,10 +195,23 @@ fn install_programs(apt: Option<&Apt>, wanted: &[Program]) -> Result<()> {
     }
     let packages: Vec<&str> = absent.iter().map(|program| program.package).collect();
     match apt {
-        _ if absent.is_empty() => Ok(()),
-        Some(apt) => apt.install(&packages),
+        _ if absent.is_empty() => return Ok(()),
+        Some(apt) => apt.install(&packages)?,
         None => bail!("there is no apt-get here: install {} by hand", packages.join(", ")),
     }
+    if let Some(program) = absent.iter().find(|program| find_program(program.name).is_none()) {
+        bail!(
+            "{} is not on the PATH though package {} is installed",
+            program.name,
+            program.package
+        );
+    }
+    Ok(())
+}
+
+/// What building bpf-linker against LLVM of this major version needs.
+fn llvm_packages(llvm: &str) -> [String; 2] {
+    [format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev")]
 }
 
 fn llvm_major(version: &str) -> Option<&str> {
