@@ -58,9 +58,11 @@ fn build() -> Result<(), String> {
     let arch = variable("CARGO_CFG_TARGET_ARCH")?;
     let sources = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("../recorder-ebpf");
     let target_dir = out_dir.join("kernel");
+    let log = env::var_os("CARGO_FEATURE_DEBUG_LOG").map(|_| "log");
     for (name, features) in toolchain::OBJECTS {
+        let features: Vec<&str> = features.iter().copied().chain(log).collect();
         let said = toolchain
-            .build_object(&sources, &arch, features, &target_dir, &out_dir.join(name))
+            .build_object(&sources, &arch, &features, &target_dir, &out_dir.join(name))
             .map_err(|output| format!("the kernel programs ({name}) do not compile\n{output}"))?;
         for line in said.lines() {
             println!("cargo::warning={line}");

@@ -1,5 +1,6 @@
-//! The kernel's clock and the wall's.
+//! The kernel's clock and the wall's, and durations as people write them.
 
+use jiff::SignedDuration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ fn nanoseconds(clock: ClockId) -> i64 {
 }
 
 /// One reading of both clocks: it serves a whole file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockAnchor {
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub monotonic_ns: u64,
@@ -46,6 +47,13 @@ impl ClockAnchor {
     }
 }
 
+/// `30s`, `5m`, `1h30m`, `250ms`, `10us`. Nanoseconds.
+pub fn parse_duration_ns(word: &str) -> Result<u64, String> {
+    let expected = || format!("`{word}` is not a duration: write it like 30s, 5m, 1h30m or 250ms");
+    let duration: SignedDuration = word.trim().parse().map_err(|_| expected())?;
+    u64::try_from(duration.as_nanos()).map_err(|_| expected())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +65,14 @@ mod tests {
         assert_eq!(anchor.monotonic_ns(anchor.wall_ns(4_000)), 4_000);
         assert_eq!(anchor.wall_ns(u64::MAX), i64::MAX);
         assert_eq!(anchor.monotonic_ns(i64::MIN), 0);
+    }
+
+    #[test]
+    fn durations_as_people_write_them() {
+        for word in ["", "5", "-5s", "5 parsecs", "s"] {
+            assert!(parse_duration_ns(word).is_err(), "{word:?}");
+        }
+        assert_eq!(parse_duration_ns("1h30m"), Ok(5_400_000_000_000));
+        assert_eq!(parse_duration_ns("250ms"), Ok(250_000_000));
     }
 }

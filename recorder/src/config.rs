@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::filter::parse_duration_ns;
+use crate::clock::parse_duration_ns;
 
 /// The default control socket.
 pub const SOCKET: &str = "/run/recorder/control.sock";

@@ -1,24 +1,39 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 
 // In the order in which data goes: a module uses only what stands above it.
-pub mod cli;
+pub mod event;
+
+pub mod loss;
+
 pub mod clock;
+
 #[cfg(feature = "capture")]
 pub mod config;
-pub mod context;
-#[cfg(feature = "capture")]
-pub mod control;
-pub mod decode;
-pub mod event;
-pub mod export;
-pub mod filter;
-pub mod loss;
+
 #[cfg(feature = "capture")]
 pub mod probe;
-#[cfg(feature = "capture")]
-pub mod recorder;
-pub mod replay;
+
 #[cfg(feature = "capture")]
 pub mod ring;
-pub mod snapshot;
+
+pub mod decode;
+
+pub mod context;
+
 pub mod window;
+
+pub mod snapshot;
+
+pub mod replay;
+
+pub mod filter;
+
+pub mod export;
+
+#[cfg(feature = "capture")]
+pub mod recorder;
+
+#[cfg(feature = "capture")]
+pub mod control;
+
+pub mod cli;

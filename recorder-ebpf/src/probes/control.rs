@@ -22,6 +22,9 @@ fn enroll(_ctx: RawTracePointContext) -> i32 {
     if let Some(config) = CONFIG.get_ptr_mut(0) {
         // SAFETY: a map value; the helper only reads two numbers.
         unsafe { (*config).own_pid = (bpf_get_current_pid_tgid() >> 32) as u32 };
+        #[cfg(feature = "log")]
+        // SAFETY: as above.
+        aya_log_ebpf::info!(&_ctx, "the recorder is process {}", unsafe { (*config).own_pid });
     }
     0
 }

@@ -7,9 +7,9 @@ use std::{
 
 use super::{Exit, Failure};
 use crate::{
+    clock::parse_duration_ns,
     config::SOCKET,
     control::{Client, ClientError, DumpAnswer, DumpOrder},
-    filter::parse_duration_ns,
     snapshot::{Target, WriteError},
 };
 

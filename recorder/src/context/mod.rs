@@ -153,10 +153,11 @@ impl Processes {
                     facts.comm = attached(0, COMM_LENGTH_MAX);
                 });
             }
-            Kind::ProcessExit => {
-                if self.get(event.tid).is_none_or(|facts| facts.start_ns <= event.ts_ns) {
-                    self.remove(event.tid);
-                }
+            // A thread that started later has only the number in common.
+            Kind::ProcessExit
+                if self.get(event.tid).is_none_or(|facts| facts.start_ns <= event.ts_ns) =>
+            {
+                self.remove(event.tid);
             }
             Kind::Process => {
                 let facts = ThreadFacts {

@@ -99,10 +99,10 @@ impl Client {
         let response = self.send(Method::GET, &format!("/v1/snapshots/{name}"), Vec::new()).await?;
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
-            if let Some(data) = frame?.data_ref() {
-                if let Err(error) = take(data) {
-                    return Ok(Err(error));
-                }
+            let frame = frame?;
+            let taken = frame.data_ref().map_or(Ok(()), |data| take(data));
+            if taken.is_err() {
+                return Ok(taken);
             }
         }
         Ok(Ok(()))

@@ -85,11 +85,10 @@ pub struct Bound {
 /// Takes the socket at `path`. One that a dead recorder left is replaced.
 pub fn bind(path: &Path) -> Result<Bound, SocketError> {
     let failed = |error| SocketError::Io(path.to_path_buf(), error);
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        if !parent.exists() {
-            fs::create_dir_all(parent).map_err(failed)?;
-            fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).map_err(failed)?;
-        }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent.filter(|parent| !parent.exists()) {
+        fs::create_dir_all(parent).map_err(failed)?;
+        fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).map_err(failed)?;
     }
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");

@@ -405,7 +405,7 @@ mod tests {
             assert_eq!(plan_of(abi, "connect"), with_attachment(plain(3), 0, attach::SOCKADDR, 1));
             assert_eq!(
                 plan_of(abi, "accept4"),
-                with_attachment(plain(4), 0, attach::SOCKADDR_OUT, 1)
+                with_attachment(new(4, special::ACCEPT), 0, attach::SOCKADDR_OUT, 1)
             );
             assert_eq!(plan_of(abi, "sendto"), with_attachment(plain(6), 0, attach::SOCKADDR, 4));
             assert_eq!(

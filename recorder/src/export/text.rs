@@ -251,9 +251,9 @@ fn push_escaped(bytes: &[u8], out: &mut String) {
                 '\r' => out.push_str("\\r"),
                 // Controls, and what turns the direction of text round.
                 c if c.is_control() || is_bidi(c) => {
-                    out.extend(
-                        c.encode_utf8(&mut [0; 4]).bytes().map(escape).collect::<String>().chars(),
-                    );
+                    for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                        out.push_str(&escape(byte));
+                    }
                 }
                 c => out.push(c),
             }

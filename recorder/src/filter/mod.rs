@@ -7,6 +7,7 @@ mod time;
 use std::fmt;
 
 use crate::{
+    clock::parse_duration_ns,
     context::Processes,
     event::{
         Attached, Call, Event, Kind, Meaning,
@@ -16,7 +17,7 @@ use crate::{
     snapshot::{BlockEntry, Header},
 };
 
-pub use time::{parse_duration_ns, parse_moment};
+pub use time::parse_moment;
 
 /// What the user wrote, checked by [`Filter::new`].
 #[derive(Clone, Debug, Default)]

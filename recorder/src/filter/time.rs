@@ -1,15 +1,8 @@
-//! Moments and durations as people write them.
+//! Moments as people write them.
 
-use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
+use jiff::{Timestamp, civil, tz::TimeZone};
 
-use crate::snapshot::Header;
-
-/// `30s`, `5m`, `1h30m`, `250ms`, `10us`. Nanoseconds.
-pub fn parse_duration_ns(word: &str) -> Result<u64, String> {
-    let expected = || format!("`{word}` is not a duration: write it like 30s, 5m, 1h30m or 250ms");
-    let duration: SignedDuration = word.trim().parse().map_err(|_| expected())?;
-    u64::try_from(duration.as_nanos()).map_err(|_| expected())
-}
+use crate::{clock::parse_duration_ns, snapshot::Header};
 
 /// A moment of the kernel's clock, from one of:
 /// `t-30s`, `t+1s` (from the trigger), `-5m` (from the end), `+2s` (from the
@@ -111,10 +104,5 @@ mod tests {
             }
             assert!(parse_moment(word, &header()).is_err(), "{word:?}");
         }
-        for word in ["", "5", "-5s", "5 parsecs", "s"] {
-            assert!(parse_duration_ns(word).is_err(), "{word:?}");
-        }
-        assert_eq!(parse_duration_ns("1h30m"), Ok(5_400_000_000_000));
-        assert_eq!(parse_duration_ns("250ms"), Ok(250_000_000));
     }
 }

@@ -72,6 +72,9 @@ pub fn load(plans: &[u32], cpus: u32, ring_bytes: u32) -> Result<(Probes, Vec<Ri
         loader.override_global(name, offset, true);
     }
     let mut ebpf = loader.load(object).map_err(|e| ProbeError::failed("load BPF maps", e))?;
+    #[cfg(feature = "debug-log")]
+    let log = aya_log::EbpfLogger::init(&mut ebpf)
+        .map_err(|error| ProbeError::failed("read the log of the BPF programs", error))?;
     let rings = make_rings(&mut ebpf, cpus, ring_bytes)?;
     fill_plans(&mut ebpf, plans)?;
     let own_pid = enroll(&mut ebpf)?;
@@ -87,6 +90,8 @@ pub fn load(plans: &[u32], cpus: u32, ring_bytes: u32) -> Result<(Probes, Vec<Ri
         btf: types.is_some(),
         own_pid,
         attached_ns: crate::clock::monotonic_ns(),
+        #[cfg(feature = "debug-log")]
+        log,
     };
     Ok((probes, rings))
 }

@@ -110,6 +110,8 @@ pub struct Probes {
     own_pid: u32,
     /// The clock of the kernel when everything was attached.
     attached_ns: u64,
+    #[cfg(feature = "debug-log")]
+    log: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
 
 /// How a request to cut a CPU ended.
@@ -173,6 +175,12 @@ impl Probes {
                 Err(ProbeError::failed("cut the ring of a CPU", error))
             }
         }
+    }
+
+    /// Hands what the programs logged to the recorder's own log.
+    #[cfg(feature = "debug-log")]
+    pub fn flush_log(&mut self) {
+        self.log.flush();
     }
 
     /// The counters of every possible CPU as they run.

@@ -287,6 +287,8 @@ impl<S: RecordSource> Recorder<S> {
             let busiest = self.drain_all();
             self.window.tick(clock::monotonic_ns());
             self.take_rate();
+            #[cfg(feature = "debug-log")]
+            self.probes.flush_log();
             while let Ok(message) = self.messages.try_recv() {
                 match message {
                     // Whoever asked may be gone: then nobody needs the answer.

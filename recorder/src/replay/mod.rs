@@ -73,8 +73,7 @@ pub fn replay(
         let Some(Some(opened)) = merge.opened.get_mut(slot) else { continue };
         // One block after another is often alone in its stretch of time: read on
         // without the heap until somebody else's turn comes.
-        loop {
-            let Some(event) = opened.block.event(opened.next) else { break };
+        while let Some(event) = opened.block.event(opened.next) {
             opened.next += 1;
             replayed.events += 1;
             let flow = take(&event, &processes);

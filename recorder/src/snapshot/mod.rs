@@ -91,12 +91,6 @@ pub struct Header {
     pub ledger: Ledger,
 }
 
-impl Default for ClockAnchor {
-    fn default() -> ClockAnchor {
-        ClockAnchor { monotonic_ns: 0, wall_ns: 0 }
-    }
-}
-
 /// The last words of a complete file: what is known only at its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trailer {
