@@ -196,7 +196,7 @@ fn record_call(scope: &Scope, pid_tgid: u64, call: Call, args: &[u64; SYSCALL_AR
             words.wrapping_add(place).write(args[place]);
         }
     }
-    let (bytes, attachments) = attach_all(scratch, plan, count, &call);
+    let Attaching { at: bytes, count: attachments } = attach_all(scratch, plan, count, &call);
     // SAFETY: as above.
     unsafe {
         (*fixed).header = header(Kind::Syscall, now, pid_tgid);
@@ -231,51 +231,74 @@ unsafe fn call_place(per_cpu: *mut PerCpu, index: u32) -> *mut CallCounts {
     unsafe { (&raw mut (*per_cpu).calls).cast::<CallCounts>().add(index) }
 }
 
-/// Reads the strings and addresses the plan names. Answers the length of the
-/// record and how many attachments it has.
+/// How far the attachments of a record have come.
+#[derive(Clone, Copy)]
+struct Attaching {
+    /// Bytes of the record so far.
+    at: u32,
+    /// Attachments so far.
+    count: u32,
+}
+
+/// Reads the strings and addresses the plan names. Not a loop: kernels before 6.8
+/// refuse one that the compiler enters by falling through (`back-edge`).
 #[inline(always)]
-fn attach_all(scratch: *mut u8, plan: u32, count: u32, call: &Call) -> (u32, u32) {
+fn attach_all(scratch: *mut u8, plan: u32, args: u32, call: &Call) -> Attaching {
+    const { assert!(SYSCALL_ATTACHMENTS_MAX == 3) };
     let fixed = size_of::<record::Syscall>() as u32;
-    let mut at = fixed + 8 * count;
-    let mut attachments = 0;
-    let mut rest = plan >> 8;
-    for _ in 0..SYSCALL_ATTACHMENTS_MAX {
-        if rest & 0xff == 0 {
-            break;
+    let mut attaching = Attaching { at: fixed + 8 * args, count: 0 };
+    if plan >> 8 & 0xff != 0 {
+        attaching = attach_one(scratch, plan, plan >> 8, call, attaching);
+        if plan >> 16 & 0xff != 0 {
+            attaching = attach_one(scratch, plan, plan >> 16, call, attaching);
+            if plan >> 24 & 0xff != 0 {
+                attaching = attach_one(scratch, plan, plan >> 24, call, attaching);
+            }
         }
-        let kind = rest >> 3 & 7;
-        let arg = rest & 7;
-        rest >>= 8;
-        let start = bound(at, RECORD_BYTES_MAX as u32 - 1);
-        let head = scratch.wrapping_add(start as usize);
-        let body = head.wrapping_add(size_of::<AttachmentHead>());
-        let (pointer, next) = argument_pair(scratch, arg);
-        let (length, flags) = if call.flags & flag::NO_RETURN != 0 {
-            // The thread is ending: its memory is gone already.
-            (0, attachment_flag::UNREADABLE)
-        } else if kind == attach::STRING {
-            read_string(body, pointer, call, plan)
-        } else if kind == attach::SOCKADDR {
-            read_sockaddr(body, pointer, next)
-        } else if call.ret < 0 || pointer == 0 {
-            // The kernel wrote nothing there.
-            continue;
-        } else {
-            read_sockaddr_out(body, pointer, next)
-        };
-        // SAFETY: `start` is below `RECORD_BYTES_MAX` and the buffer goes on for
-        // more than a head behind it.
-        unsafe {
-            head.cast::<AttachmentHead>().write_unaligned(AttachmentHead {
-                index: arg as u8,
-                flags,
-                bytes: length as u16,
-            });
-        }
-        at = start + size_of::<AttachmentHead>() as u32 + (length + 3 & !3);
-        attachments += 1;
     }
-    (bound(at, RECORD_BYTES_MAX as u32 - 1), attachments)
+    attaching.at = bound(attaching.at, RECORD_BYTES_MAX as u32 - 1);
+    attaching
+}
+
+/// Reads one string or address, `what` by the low byte of the plan's entry.
+#[inline(always)]
+fn attach_one(
+    scratch: *mut u8,
+    plan: u32,
+    what: u32,
+    call: &Call,
+    attaching: Attaching,
+) -> Attaching {
+    let kind = what >> 3 & 7;
+    let arg = what & 7;
+    let start = bound(attaching.at, RECORD_BYTES_MAX as u32 - 1);
+    let head = scratch.wrapping_add(start as usize);
+    let body = head.wrapping_add(size_of::<AttachmentHead>());
+    let (pointer, next) = argument_pair(scratch, arg);
+    let (length, flags) = if call.flags & flag::NO_RETURN != 0 {
+        // The thread is ending: its memory is gone already.
+        (0, attachment_flag::UNREADABLE)
+    } else if kind == attach::STRING {
+        read_string(body, pointer, call, plan)
+    } else if kind == attach::SOCKADDR {
+        read_sockaddr(body, pointer, next)
+    } else if call.ret < 0 || pointer == 0 {
+        // The kernel wrote nothing there.
+        return attaching;
+    } else {
+        read_sockaddr_out(body, pointer, next)
+    };
+    // SAFETY: `start` is below `RECORD_BYTES_MAX` and the buffer goes on for more
+    // than a head behind it.
+    unsafe {
+        head.cast::<AttachmentHead>().write_unaligned(AttachmentHead {
+            index: arg as u8,
+            flags,
+            bytes: length as u16,
+        });
+    }
+    let at = start + size_of::<AttachmentHead>() as u32 + (length + 3 & !3);
+    Attaching { at, count: attaching.count + 1 }
 }
 
 /// An argument and the one behind it, from the words already in the buffer.
@@ -291,18 +314,21 @@ fn argument_pair(scratch: *mut u8, arg: u32) -> (u64, u64) {
 fn read_string(body: *mut u8, pointer: u64, call: &Call, plan: u32) -> (u32, u8) {
     let size = STRING_BYTES_MAX as u32;
     if plan >> 4 & 15 == special::EXEC {
-        let saved = EXEC_PATHS.get_ptr_mut(&call.task);
-        if call.ret == 0 {
-            // The memory of the caller is gone: what entry read is all there is.
-            let Some(saved) = saved else { return (0, attachment_flag::UNREADABLE) };
+        // The memory of a caller that succeeded is gone: what entry read is all there
+        // is. Taken out in any case, so that no later exec can meet it.
+        let answer = match EXEC_PATHS.get_ptr_mut(&call.task) {
             // SAFETY: a map value; the helper stops at the NUL or at `size`.
-            let answer = unsafe {
+            Some(saved) if call.ret == 0 => unsafe {
                 if (*saved).answer < 0 {
                     (*saved).answer
                 } else {
                     bpf_probe_read_kernel_str(body.cast(), size, (&raw const (*saved).bytes).cast())
                 }
-            };
+            },
+            _ => -1,
+        };
+        let _ = EXEC_PATHS.remove(&call.task);
+        if call.ret == 0 {
             return string_answer(answer);
         }
     }

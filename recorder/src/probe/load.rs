@@ -326,11 +326,13 @@ fn attach(
         } else {
             Err(ProbeError::TooOld(format!("this kernel has no tracepoint {name}")))
         };
+        if let Err(error) = &result {
+            tracing::debug!(program = name, "{error:?}");
+        }
         match result {
             Ok(()) => {}
             Err(error) if *needed => return Err(error),
             Err(error) => {
-                tracing::debug!("{error:?}");
                 missing.push(Missing { what: (*what).to_string(), why: chain(&error) });
             }
         }
