@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use recorder_ebpf::schema::Meaning;
+use recorder_ebpf::schema::{FlagSet, Meaning};
 use recorder_ebpf::wire::{self, CALLS_COMPAT, CALLS_MAX, SYSCALL_ATTACHMENTS_MAX};
 
 #[path = "syscall_table.rs"]
@@ -144,6 +144,24 @@ impl Syscall {
     }
 }
 
+impl Syscall {
+    /// Whether the kernel looks at argument `place` of a call with these arguments:
+    /// the mode of an `open` only counts when it makes a file, and holds whatever
+    /// the register held otherwise.
+    pub fn reads_arg(&self, place: usize, values: &[u64]) -> bool {
+        // O_CREAT and O_TMPFILE, the same on every architecture we know
+        // (include/uapi/asm-generic/fcntl.h).
+        const CREATES: u64 = 0o100 | 0o20_000_000;
+        let is_mode = self.args.get(place).is_some_and(|arg| arg.meaning == Meaning::Mode);
+        let flags = self
+            .args
+            .iter()
+            .zip(values)
+            .find(|(arg, _)| arg.meaning == Meaning::Flags(FlagSet::Open));
+        !is_mode || flags.is_none_or(|(_, flags)| flags & CREATES != 0)
+    }
+}
+
 /// The call with this number.
 pub fn lookup(abi: Abi, nr: i64) -> Option<&'static Syscall> {
     *abi.by_number().get(usize::try_from(nr).ok()?)?
@@ -250,7 +268,6 @@ mod tests {
     use std::fs;
     use std::io::ErrorKind;
 
-    use recorder_ebpf::schema::FlagSet;
     use recorder_ebpf::wire::plan::{attach, new, special, with_attachment};
     use recorder_ebpf::wire::{SYSCALL_ARGS_MAX, call_index};
 
@@ -394,6 +411,15 @@ mod tests {
             let arg = row.args.iter().find(|row| row.name == arg).unwrap();
             assert_eq!(arg.meaning, Meaning::Address, "{call}");
         }
+    }
+
+    #[test]
+    fn the_mode_of_an_open_counts_only_when_it_makes_a_file() {
+        let openat = by_name("openat").unwrap();
+        assert!(!openat.reads_arg(3, &[0, 0, 0o2_000_000, 0xdead]));
+        assert!(openat.reads_arg(3, &[0, 0, 0o102, 0o644]));
+        assert!(openat.reads_arg(2, &[0, 0, 0, 0]));
+        assert!(by_name("mkdirat").unwrap().reads_arg(2, &[0, 0, 0o755]));
     }
 
     #[test]

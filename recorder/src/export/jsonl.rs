@@ -155,6 +155,9 @@ impl Serialize for Args<'_> {
         let row = syscall::lookup(abi, self.call.nr());
         let mut map = serializer.serialize_map(None)?;
         for (place, value) in self.call.args().iter().enumerate() {
+            if row.is_some_and(|row| !row.reads_arg(place, self.call.args())) {
+                continue;
+            }
             let arg = row.and_then(|row| row.args.get(place));
             let unnamed = format!("arg{place}");
             let name = arg.map_or(unnamed.as_str(), |arg| arg.name);

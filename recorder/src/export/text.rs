@@ -62,6 +62,9 @@ impl Text {
         self.line.push('(');
         let args = row.map(|row| row.args).unwrap_or_default();
         for (place, value) in call.args().iter().enumerate() {
+            if row.is_some_and(|row| !row.reads_arg(place, call.args())) {
+                continue;
+            }
             if place > 0 {
                 self.line.push_str(", ");
             }

@@ -63,6 +63,7 @@ pub(super) fn show<'a>(
         Meaning::Signal if low == 0 => Shown::Unsigned(0),
         Meaning::Signal => Shown::Word(names::signal_name(low).into_owned()),
         Meaning::TcpState => Shown::Word(names::tcp_state(low).into_owned()),
+        Meaning::Mode if low == 0 => Shown::Word("0".to_string()),
         Meaning::Mode => Shown::Word(format!("0{low:o}")),
         Meaning::LossReason => {
             let name = lost::NAMES.get(value as usize).copied().unwrap_or("unknown");
