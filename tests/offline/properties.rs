@@ -432,7 +432,7 @@ fn any_bytes_of_a_block_are_survived_in_bounded_memory() {
 fn the_dearest_block_is_bounded() {
     let mut columns = Columns::default();
     let mut random = Random::new(23);
-    while !columns.is_full() {
+    while !columns.is_full(usize::MAX) {
         let numbers: Vec<u64> = (0..9).map(|_| random.below(100)).collect();
         let made =
             Made { numbers, ..Made::new(Kind::Syscall, 1, 0, columns.raw_bytes() as u32, &[]) };

@@ -27,7 +27,7 @@ use crate::{
     },
     probe::{self, ProbeError},
     recorder::{DumpRequest, Dumper, DumperSetup, Handle, Recorder, RecorderError, Setup},
-    ring::KernelRings,
+    ring::{KernelRings, Wake},
     snapshot::{Missing, Target, Trigger, remove_leftovers},
     window::WindowLimits,
 };
@@ -176,7 +176,9 @@ impl Started {
         let cannot = |error: std::io::Error| {
             Failure::new(Exit::Failed, format!("cannot start recording: {error}"))
         };
-        let (recorder, handle) = Recorder::new(KernelRings::new(rings), setup).map_err(cannot)?;
+        let wake = Wake::new().map_err(cannot)?;
+        let rings = KernelRings::new(rings, &wake).map_err(cannot)?;
+        let (recorder, handle) = Recorder::new(rings, wake, setup);
         let (end, ended) = oneshot::channel();
         thread::Builder::new()
             .name("ingest".to_string())

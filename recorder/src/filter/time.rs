@@ -71,10 +71,10 @@ mod tests {
     use crate::clock::ClockAnchor;
 
     fn header() -> Header {
-        let mut header = Header::default();
+        let wall_ns = 1_795_400_784_000_000_000;
         // 2026-11-23T02:26:24Z at 1,000 s of the kernel's clock.
-        header.clock =
-            ClockAnchor { monotonic_ns: 1_000_000_000_000, wall_ns: 1_795_400_784_000_000_000 };
+        let clock = ClockAnchor { monotonic_ns: 1_000_000_000_000, wall_ns };
+        let mut header = Header { clock, ..Header::default() };
         header.window.start_ns = 700_000_000_000;
         header.window.end_ns = 1_000_000_000_000;
         header.trigger.at_ns = 990_000_000_000;
@@ -98,10 +98,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_moment_is_refused() {
-        for word in ["", "t", "t-", "t*3s", "-", "+", "yesterday", "@", "@x", "25:00:00", "t-5"] {
-            if word == "t" {
-                continue;
-            }
+        for word in ["", "t-", "t*3s", "-", "+", "yesterday", "@", "@x", "25:00:00", "t-5"] {
             assert!(parse_moment(word, &header()).is_err(), "{word:?}");
         }
     }

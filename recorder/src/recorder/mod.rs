@@ -9,7 +9,6 @@ mod tally;
 
 use std::{
     fmt, io,
-    os::fd::{AsFd as _, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::{EventfdFlags, eventfd};
 use serde::{Deserialize, Serialize};
 use tally::Tally;
 
@@ -31,7 +29,7 @@ use crate::{
     event::{Class, Kind, syscall::Abi, wire::CANARY_PID},
     loss::Ledger,
     probe::{CutAnswer, ProbeError, Probes},
-    ring::RecordSource,
+    ring::{RecordSource, Wake},
     window::{FrozenWindow, Holding, Window, WindowLimits},
 };
 
@@ -95,7 +93,7 @@ pub struct Frozen {
     pub moment_ns: u64,
     /// Both clocks at that moment.
     pub clock: ClockAnchor,
-    /// How long reading up to the request took.
+    /// How long reading up to the request and closing the books took.
     pub drain: Duration,
     /// How long the hand-over took.
     pub freeze: Duration,
@@ -167,7 +165,7 @@ enum Message {
 #[derive(Clone)]
 pub struct Handle {
     messages: SyncSender<Message>,
-    wake: Arc<OwnedFd>,
+    wake: Wake,
     recording: Arc<AtomicBool>,
 }
 
@@ -216,8 +214,7 @@ impl Handle {
             TrySendError::Full(_) => RecorderError::Busy,
             TrySendError::Disconnected(_) => RecorderError::Gone,
         })?;
-        // A full counter would wake the reader just as well.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        self.wake.wake();
         Ok(())
     }
 }
@@ -230,7 +227,6 @@ pub struct Recorder<S> {
     tally: Tally,
     native: Abi,
     messages: Receiver<Message>,
-    wake: Arc<OwnedFd>,
     recording: Arc<AtomicBool>,
     ring_bytes: u64,
     memory_bytes: u64,
@@ -256,14 +252,12 @@ pub struct Setup {
 }
 
 impl<S: RecordSource> Recorder<S> {
-    /// A recording and the handle to it.
-    pub fn new(source: S, setup: Setup) -> io::Result<(Recorder<S>, Handle)> {
+    /// A recording and the handle to it. `wake` is the one `source` waits for.
+    pub fn new(source: S, wake: Wake, setup: Setup) -> (Recorder<S>, Handle) {
         let (sender, messages) = sync_channel(MESSAGES_MAX);
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let recording = Arc::new(AtomicBool::new(false));
         let cpus = source.cpus();
-        let handle =
-            Handle { messages: sender, wake: Arc::clone(&wake), recording: Arc::clone(&recording) };
+        let handle = Handle { messages: sender, wake, recording: Arc::clone(&recording) };
         let recorder = Recorder {
             source,
             window: Window::new(setup.limits, cpus, setup.native, setup.baseline),
@@ -271,14 +265,13 @@ impl<S: RecordSource> Recorder<S> {
             native: setup.native,
             probes: setup.probes,
             messages,
-            wake,
             recording,
             ring_bytes: setup.ring_bytes,
             memory_bytes: setup.memory_bytes,
             nonce: 0,
             rate: (Instant::now(), 0, 0.0),
         };
-        Ok((recorder, handle))
+        (recorder, handle)
     }
 
     /// Records until it is stopped.
@@ -299,8 +292,7 @@ impl<S: RecordSource> Recorder<S> {
                 }
             }
             if busiest < BATCH_RECORDS && !self.window.has_handed_blocks() {
-                self.source.wait(self.wake.as_fd(), VISIT_EVERY).map_err(RecorderError::Wait)?;
-                let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+                self.source.wait(VISIT_EVERY).map_err(RecorderError::Wait)?;
             }
         }
     }
@@ -388,8 +380,8 @@ impl<S: RecordSource> Recorder<S> {
     fn freeze(&mut self) -> Result<Frozen, RecorderError> {
         let asked = Instant::now();
         self.cut()?;
-        let drain = asked.elapsed();
         let ledger = self.ledger()?;
+        let drain = asked.elapsed();
         let started = Instant::now();
         let window = self.window.freeze();
         let clock = ClockAnchor::now();

@@ -5,16 +5,42 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
     time::Duration,
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{EventfdFlags, Timespec, epoll, eventfd},
     io::Errno,
 };
 
 use crate::probe::Ring;
+
+/// Wakes whoever waits for records, from any thread.
+#[derive(Clone)]
+pub struct Wake {
+    counter: Arc<OwnedFd>,
+}
+
+impl Wake {
+    /// A wake-up nobody has used.
+    pub fn new() -> io::Result<Wake> {
+        let counter = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Wake { counter: Arc::new(counter) })
+    }
+
+    /// Ends the wait that is going on, or the next one.
+    pub fn wake(&self) {
+        // A full counter wakes just as well.
+        let _ = rustix::io::write(&self.counter, &1u64.to_ne_bytes());
+    }
+
+    fn clear(&self) {
+        // An empty counter is as clear.
+        let _ = rustix::io::read(&self.counter, &mut [0u8; 8]);
+    }
+}
 
 /// Where records come from, one stream per CPU. The rings of the kernel are one
 /// source; tests have others.
@@ -31,19 +57,30 @@ pub trait RecordSource {
         take: &mut dyn FnMut(&[u8]) -> bool,
     ) -> usize;
 
-    /// Waits until a ring asks to be read, `other` is readable, or the time is up.
-    fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> io::Result<()>;
+    /// Waits until a ring asks to be read, somebody wakes us, or the time is up.
+    fn wait(&mut self, timeout: Duration) -> io::Result<()>;
 }
 
 /// The standard BPF ring buffer, one per CPU.
 pub struct KernelRings {
     rings: Vec<Ring>,
+    wake: Wake,
+    epoll: OwnedFd,
 }
 
 impl KernelRings {
-    /// The rings by CPU number.
-    pub fn new(rings: Vec<Ring>) -> KernelRings {
-        KernelRings { rings }
+    /// The rings by CPU number. `wake` ends their wait.
+    pub fn new(rings: Vec<Ring>, wake: &Wake) -> io::Result<KernelRings> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&epoll, &wake.counter, data, epoll::EventFlags::IN)?;
+        for ring in &rings {
+            // Edge-triggered: a ring with records in it is always readable, but only
+            // the programs know when a visit is worth its price.
+            let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll::add(&epoll, ring.as_fd(), data, edge)?;
+        }
+        Ok(KernelRings { rings, wake: wake.clone(), epoll })
     }
 }
 
@@ -70,20 +107,20 @@ impl RecordSource for KernelRings {
         records
     }
 
-    fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
-        let mut fds: Vec<PollFd<'_>> = self
-            .rings
-            .iter()
-            .map(|ring| PollFd::from_borrowed_fd(ring.as_fd(), PollFlags::IN))
-            .collect();
-        fds.push(PollFd::from_borrowed_fd(other, PollFlags::IN));
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = Timespec {
-            tv_sec: timeout.as_secs() as i64,
+            tv_sec: timeout.as_secs().cast_signed(),
             tv_nsec: i64::from(timeout.subsec_nanos()),
         };
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+        let mut woken = [epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        }];
+        match epoll::wait(&self.epoll, &mut woken, Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        self.wake.clear();
+        Ok(())
     }
 }

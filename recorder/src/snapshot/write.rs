@@ -170,12 +170,13 @@ pub fn remove_leftovers(directory: &Path) -> io::Result<usize> {
 
 /// `<host>-<UTC>-<source>-<8 hex>.kfr`: sorted by name is sorted by time.
 pub fn snapshot_name(header: &Header) -> String {
-    let host: String = header
-        .host
-        .chars()
-        .take(64)
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' })
-        .collect();
+    // Words from elsewhere: nothing of them may be a path.
+    let word = |text: &str, otherwise: &str| {
+        let kept = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_';
+        let word: String = text.chars().take(64).map(|c| if kept(c) { c } else { '-' }).collect();
+        let word = word.trim_start_matches('.');
+        if word.is_empty() { otherwise.to_string() } else { word.to_string() }
+    };
     let seconds = header.clock.wall_ns.div_euclid(1_000_000_000);
     let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
     let mut seed = header.boot_id.clone().into_bytes();
@@ -184,9 +185,9 @@ pub fn snapshot_name(header: &Header) -> String {
     let hash = crc32c::crc32c(&seed);
     format!(
         "{}-{}-{}-{hash:08x}.{EXTENSION}",
-        if host.is_empty() { "host" } else { host.trim_start_matches('.') },
+        word(&header.host, "host"),
         time.strftime("%Y%m%dT%H%M%SZ"),
-        header.trigger.source
+        word(&header.trigger.source, "unknown")
     )
 }
 

@@ -93,9 +93,21 @@ impl Columns {
         self.count == 0
     }
 
-    /// Whether it should be sealed before the next event.
-    pub fn is_full(&self) -> bool {
-        self.count >= EVENTS_MAX || self.bytes >= RAW_BYTES_TARGET
+    /// Whether it should be sealed before the next event: it has as many events or
+    /// bytes as a block may have, or takes more than `held_bytes_max`.
+    pub fn is_full(&self, held_bytes_max: usize) -> bool {
+        self.count >= EVENTS_MAX
+            || self.bytes >= RAW_BYTES_TARGET
+            || self.held_bytes() >= held_bytes_max
+    }
+
+    /// Bytes of the columns and of the tables that predict them.
+    pub fn held_bytes(&self) -> usize {
+        const CONTEXT: usize = size_of::<((u8, u32, u64), [u64; NUMBERS_MAX])>();
+        const STRING: usize = size_of::<(u32, u32, u32)>();
+        self.bytes
+            + self.contexts.len() * CONTEXT
+            + (self.string_places.len() + self.thread_numbers.len()) * STRING
     }
 
     /// Bytes of the columns as they are.

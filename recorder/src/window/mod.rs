@@ -103,7 +103,7 @@ impl Block {
     fn bytes(&self) -> u64 {
         match self {
             Block::Sealed(block) => block.frame.len() as u64,
-            Block::Handed(block) => block.columns.raw_bytes() as u64,
+            Block::Handed(block) => block.columns.held_bytes() as u64,
         }
     }
 }
@@ -142,7 +142,7 @@ pub fn blocks_of<'a>(events: impl Iterator<Item = Event<'a>>, class: Class) -> V
     };
     for event in events {
         columns.push(&event);
-        if columns.is_full() {
+        if columns.is_full(codec::RAW_BYTES_TARGET) {
             end(&mut columns);
         }
     }
@@ -216,6 +216,9 @@ pub struct Window {
     current: Vec<Block>,
     segment_start_ns: u64,
     newest_ns: u64,
+    /// What one set of open columns may take: a quarter of the bytes is for all of
+    /// them, however many CPUs there are.
+    open_bytes_max: usize,
     /// By CPU, then class.
     open: Vec<[Open; Class::RECORDED.len()]>,
     baseline: Arc<Processes>,
@@ -237,6 +240,7 @@ impl Window {
             current: Vec::new(),
             segment_start_ns: 0,
             newest_ns: 0,
+            open_bytes_max: open_bytes_max(limits, cpus),
             open: (0..cpus).map(|_| Default::default()).collect(),
             baseline: Arc::new(baseline),
             sealed_bytes: 0,
@@ -257,7 +261,7 @@ impl Window {
         let Some(open) = classes.get_mut(class as usize) else { return };
         open.columns.push(event);
         self.events += u64::from(event.kind != Kind::Lost);
-        if open.columns.is_full() {
+        if open.columns.is_full(self.open_bytes_max) {
             self.seal_open(event.cpu, class);
             // At a flood blocks fill faster than segments end: the bound on
             // bytes is hard all the same.
@@ -384,7 +388,7 @@ impl Window {
                 }
                 let columns = std::mem::take(&mut open.columns);
                 let meta = columns.meta(class, cpu as u16);
-                self.sealed_bytes += columns.raw_bytes() as u64;
+                self.sealed_bytes += columns.held_bytes() as u64;
                 let handed = HandedBlock { meta, columns, sealed: OnceLock::new() };
                 self.current.push(Block::Handed(Arc::new(handed)));
             }
@@ -400,6 +404,7 @@ impl Window {
     /// Changes the limits; what does not fit leaves at the next tick.
     pub fn set_limits(&mut self, limits: WindowLimits) {
         self.limits = limits;
+        self.open_bytes_max = open_bytes_max(limits, self.open.len());
     }
 
     /// What may be held.
@@ -424,7 +429,7 @@ impl Window {
 
     /// Bytes of columns that are still open.
     pub fn open_bytes(&self) -> u64 {
-        self.open.iter().flatten().map(|open| open.columns.raw_bytes() as u64).sum()
+        self.open.iter().flatten().map(|open| open.columns.held_bytes() as u64).sum()
     }
 
     /// Bytes of the processes at the left edge.
@@ -467,6 +472,13 @@ impl Window {
         }
         holdings
     }
+}
+
+/// The least is enough for the largest event many times over.
+fn open_bytes_max(limits: WindowLimits, cpus: usize) -> usize {
+    let sets = (cpus * Class::RECORDED.len()).max(1) as u64;
+    let share = (limits.bytes_max / 4 / sets).clamp(64 << 10, codec::RAW_BYTES_TARGET as u64);
+    usize::try_from(share).unwrap_or(codec::RAW_BYTES_TARGET)
 }
 
 /// What the window holds of one class.
