@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The control socket
-    #[arg(long, env = "RECORDER_SOCKET", default_value = SOCKET)]
+    #[arg(long, env = "RECORDER_SOCKET", hide_env = true, default_value = SOCKET)]
     socket: PathBuf,
     /// Why: kept in the file
     #[arg(long, default_value = "")]

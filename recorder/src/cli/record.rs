@@ -51,13 +51,13 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "BYTES")]
     memory: Option<String>,
     /// The control socket [default: /run/recorder/control.sock]
-    #[arg(long, env = "RECORDER_SOCKET", value_name = "PATH")]
+    #[arg(long, env = "RECORDER_SOCKET", hide_env = true, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Where snapshots go [default: /var/lib/recorder/snapshots]
     #[arg(long, value_name = "DIR")]
     snapshots: Option<PathBuf>,
     /// The configuration file [default: /etc/recorder/recorder.toml]
-    #[arg(long, env = "RECORDER_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "RECORDER_CONFIG", hide_env = true, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 

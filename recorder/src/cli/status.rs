@@ -16,7 +16,7 @@ use crate::{config::SOCKET, control::Status};
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The control socket
-    #[arg(long, env = "RECORDER_SOCKET", default_value = SOCKET)]
+    #[arg(long, env = "RECORDER_SOCKET", hide_env = true, default_value = SOCKET)]
     socket: PathBuf,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t)]
