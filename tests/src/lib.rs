@@ -1,3 +1,54 @@
-//! The harness.
+//! The harness: a recorder of one's own in a directory of one's own, children that
+//! do what a test wants recorded, and waits that say what they waited for.
+//!
+//! Invariant: nothing here sleeps to give something else time. A wait asks for a
+//! fact again and again, and fails after [`LIMIT`] with the fact it missed.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a harness that cannot go on fails the test"
+)]
+
+mod child;
+mod daemon;
+mod directory;
+mod events;
 pub mod synth;
+mod wait;
+
+pub use child::{Child, Ended, Pipe, errno, pin, this_thread};
+pub use directory::TestDirectory;
+pub use events::{calls, kind, lost_count, ns, number, of_pid, one, position, text, word};
+pub use daemon::{Outcome, RecorderProcess, Start, binary, run};
+pub use wait::{LIMIT, wait_for, wait_until};
+
+/// How much work a test does: everything the promise names, or enough to notice.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts;
+
+impl Counts {
+    /// `RECORDER_TEST_FULL=1`: the numbers as they are promised.
+    pub fn full() -> bool {
+        std::env::var_os("RECORDER_TEST_FULL").is_some_and(|value| value == "1")
+    }
+
+    /// `number` in a full run, a twentieth of it, but 5 at least, in any other.
+    pub fn of(number: u64) -> u64 {
+        if Counts::full() { number } else { (number / 20).max(5) }
+    }
+}
+
+/// Says that a test did not test, and why. Always printed: a skip is never green
+/// in silence.
+pub fn skip(why: &str) {
+    let thread = std::thread::current();
+    println!("SKIPPED {}: {why}", thread.name().unwrap_or("a test"));
+}
+
+/// Whether a program of this name can be started.
+pub fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let default = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(std::path::PathBuf::from);
+    std::env::split_paths(&path).chain(default).any(|dir| dir.join(name).is_file())
+}
