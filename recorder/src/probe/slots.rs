@@ -134,8 +134,10 @@ impl UnfinishedCall {
     }
 }
 
-/// `0 0x3 0x7ffe... <sp> <pc>`; `running`; `-1 <sp> <pc>` outside a call.
+/// `0 0x3 0x7ffe... <sp> <pc>`; `running`; `-1 <sp> <pc>` outside a call. A thread
+/// of the kernel is in no call and has nothing but zeros there.
 fn parse_call(text: &str) -> Option<(i64, [u64; SYSCALL_ARGS_MAX])> {
+    let word = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
     let mut words = text.split_whitespace();
     let nr: i64 = words.next()?.parse().ok()?;
     if nr < 0 {
@@ -143,9 +145,10 @@ fn parse_call(text: &str) -> Option<(i64, [u64; SYSCALL_ARGS_MAX])> {
     }
     let mut args = [0; SYSCALL_ARGS_MAX];
     for arg in &mut args {
-        *arg = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+        *arg = word(words.next()?)?;
     }
-    Some((nr, args))
+    let (_sp, pc) = (word(words.next()?)?, word(words.next()?)?);
+    (pc != 0).then_some((nr, args))
 }
 
 /// Every thread in `/proc`, as process and thread.
@@ -170,7 +173,10 @@ mod tests {
     fn a_line_of_proc_syscall_is_read() {
         let line = "0 0x3 0x7ffe1000 0x1 0x0 0x0 0x0 0x7ffe0ff8 0x7f0000001000\n";
         assert_eq!(parse_call(line), Some((0, [3, 0x7ffe_1000, 1, 0, 0, 0])));
-        for not_a_call in ["running\n", "-1 0x7ffe 0x7f00\n", "", "0 0x3", "0 3 4 5 6 7 8"] {
+        // Threads of the kernel were once listed as reading from descriptor 0.
+        let kernel_thread = "0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0\n";
+        let outside = "-1 0x7ffe 0x7f00\n";
+        for not_a_call in ["running\n", outside, kernel_thread, "", "0 0x3", "0 3 4 5 6 7 8"] {
             assert_eq!(parse_call(not_a_call), None, "{not_a_call:?}");
         }
     }
