@@ -47,7 +47,7 @@ pub(crate) struct ExecPath {
     /// What `bpf_probe_read_user_str` answered: bytes with the NUL, or an error.
     pub(crate) answer: i64,
     /// The path.
-    pub(crate) bytes: [u8; STRING_BYTES_MAX],
+    pub(crate) bytes: [u8; STRING_BYTES_MAX + 8],
 }
 
 /// By task; more execs than this at the same moment lose the path of the oldest.

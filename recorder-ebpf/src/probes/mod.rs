@@ -72,6 +72,10 @@ fn bound(value: u32, mask: u32) -> u32 {
     value as u32
 }
 
+/// How much of a string is asked for: one byte more than is kept, so that the
+/// longest that is kept whole is not taken for one that was cut.
+const STRING_READ_BYTES: u32 = STRING_BYTES_MAX as u32 + 1;
+
 /// Length without the NUL, and flags.
 #[inline(always)]
 fn string_answer(answer: i64) -> (u32, u8) {
@@ -79,6 +83,11 @@ fn string_answer(answer: i64) -> (u32, u8) {
         return (0, attachment_flag::UNREADABLE);
     }
     let length = bound(answer as u32, 2 * STRING_BYTES_MAX as u32 - 1);
-    let flags = if length as usize >= STRING_BYTES_MAX { attachment_flag::CUT } else { 0 };
-    if length == 0 { (0, flags) } else { (bound(length - 1, STRING_BYTES_MAX as u32 - 1), flags) }
+    if length == 0 {
+        return (0, 0);
+    }
+    if length >= STRING_READ_BYTES {
+        return (STRING_BYTES_MAX as u32 - 1, attachment_flag::CUT);
+    }
+    (bound(length - 1, STRING_BYTES_MAX as u32 - 1), 0)
 }

@@ -124,7 +124,7 @@ mod attached {
             TASK_TGID,
         },
         probes::{
-            bound, read_field, string_answer,
+            STRING_READ_BYTES, bound, read_field, string_answer,
             syscall::{end_without_return, slot_of},
         },
     };
@@ -217,7 +217,7 @@ mod attached {
             let name: *const u8 = read_field::<u64>(bprm, BPRM_FILENAME.load()) as *const u8;
             let answer = bpf_probe_read_kernel_str(
                 scratch.add(FIXED + HEAD).cast(),
-                STRING_BYTES_MAX as u32,
+                STRING_READ_BYTES,
                 name.cast(),
             );
             let (length, flags) = string_answer(answer);
@@ -281,7 +281,7 @@ mod attached {
         emit::{Scope, header, now_ns},
         maps::{EXEC_FILENAME, EXEC_OLD_PID, FORK_CHILD_PID, RENAME_NEWCOMM, RENAME_PID, SCRATCH},
         probes::{
-            bound, read_field, string_answer,
+            STRING_READ_BYTES, bound, read_field, string_answer,
             syscall::{end_without_return, slot_of},
         },
     };
@@ -353,7 +353,7 @@ mod attached {
                 let location: u32 = read_field(context, EXEC_FILENAME.load());
                 let name = context.wrapping_add((location & 0xffff) as usize);
                 let body = scratch.add(FIXED + HEAD);
-                let size = STRING_BYTES_MAX as u32;
+                let size = STRING_READ_BYTES;
                 let answer = bpf_probe_read_kernel_str(body.cast(), size, name.cast());
                 let (length, flags) = string_answer(answer);
                 scratch.add(FIXED).cast::<AttachmentHead>().write_unaligned(AttachmentHead {

@@ -11,14 +11,14 @@ use recorder_ebpf::{
     schema::{Kind, record},
     wire::{
         AttachmentHead, CALLS_MAX, CANARY_PID, CallCounts, LATE_NS, PerCpu, RECORD_BYTES_MAX,
-        SOCKADDR_BYTES_MAX, STRING_BYTES_MAX, SYSCALL_ARGS_MAX, SYSCALL_ATTACHMENTS_MAX, Slot,
-        attachment_flag, call_index, filtered, flag,
+        SOCKADDR_BYTES_MAX, SYSCALL_ARGS_MAX, SYSCALL_ATTACHMENTS_MAX, Slot, attachment_flag,
+        call_index, filtered, flag,
         plan::{self, attach, special},
         slot_state,
     },
 };
 
-use super::{Subject, bound, network::accepted, string_answer, subject};
+use super::{STRING_READ_BYTES, Subject, bound, network::accepted, string_answer, subject};
 use crate::{
     emit::{Scope, header, now_ns},
     maps::{EXEC_PATHS, ExecPath, PLAN, SCRATCH, SCRATCH_BYTES},
@@ -312,7 +312,7 @@ fn argument_pair(scratch: *mut u8, arg: u32) -> (u64, u64) {
 
 #[inline(always)]
 fn read_string(body: *mut u8, pointer: u64, call: &Call, plan: u32) -> (u32, u8) {
-    let size = STRING_BYTES_MAX as u32;
+    let size = STRING_READ_BYTES;
     if plan >> 4 & 15 == special::EXEC {
         // The memory of a caller that succeeded is gone: what entry read is all there
         // is. Taken out in any case, so that no later exec can meet it.
@@ -374,7 +374,7 @@ fn save_exec_path(pointer: u64, task: u64) {
     unsafe {
         (*path).answer = bpf_probe_read_user_str(
             (&raw mut (*path).bytes).cast(),
-            STRING_BYTES_MAX as u32,
+            STRING_READ_BYTES,
             pointer as *const c_void,
         );
         // A full map evicts the oldest; a failure is found at exit as unreadable.
