@@ -401,6 +401,19 @@ fn two_paths_of_4095_bytes_are_whole() {
     }
 }
 
+#[test]
+fn a_longer_path_is_marked_as_cut() {
+    let path = CString::new("/x".repeat(2500)).expect("no NUL");
+    // SAFETY: a string with its NUL.
+    let events = record(|| i32::from(unsafe { libc::chdir(path.as_ptr()) } != -1));
+    let refused = call(&events, "chdir");
+    assert_eq!(
+        (&refused["errno"], &refused["args"]["filename_cut"]),
+        (&json!("ENAMETOOLONG"), &json!(true))
+    );
+    assert_eq!(text(&refused["args"]["filename"]), &"/x".repeat(2500)[..4095]);
+}
+
 /// IPv4, IPv6, Unix and abstract addresses, given and got.
 #[test]
 fn socket_addresses_are_decoded() {

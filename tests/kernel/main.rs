@@ -6,5 +6,7 @@
 
 mod calls;
 mod ledger;
+mod network;
 mod processes;
 mod unfinished;
+mod window;

@@ -76,6 +76,10 @@ impl Waiting {
         let open = call(&self.open, "openat");
         assert_eq!(open["args"]["filename"], self.fifo.as_str(), "{open}");
         assert_eq!(open["args"]["dfd"], "AT_FDCWD");
+        // A thread of the kernel makes no calls: its line in /proc once looked like a
+        // read from descriptor 0.
+        let of_kernel = events.iter().filter(|event| event["comm"] == "kthreadd").count();
+        assert_eq!(of_kernel, 0, "calls of threads of the kernel");
         let last: Vec<bool> = events.iter().map(|event| event["unfinished"] == true).collect();
         assert!(last.is_sorted(), "unfinished calls come last");
         let text = recorder.replay_text(&file, &["--pid", &self.open.pid().to_string()]);

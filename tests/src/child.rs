@@ -57,6 +57,12 @@ impl Child {
         self.pid
     }
 
+    /// How it ended, when it has.
+    pub fn ended(&mut self) -> Option<Ended> {
+        self.ended = self.try_wait();
+        self.ended
+    }
+
     fn try_wait(&mut self) -> Option<Ended> {
         if self.ended.is_some() {
             return self.ended;
