@@ -125,6 +125,8 @@ offsets! {
     SOCK_STATE;
     /// `sock.sk_protocol`.
     SOCK_PROTOCOL;
+    /// `inet_sock.inet_sport`.
+    SOCK_SPORT;
     /// `socket.sk`.
     SOCKET_SK;
     /// `sk_buff.head`.

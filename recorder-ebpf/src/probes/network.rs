@@ -141,7 +141,7 @@ fn state_changed(socket: u64, old: u32, new: u32, local: Address, remote: Addres
 
 #[cfg(feature = "btf")]
 #[inline(always)]
-fn segment(kind: Kind, socket: u64, state: u32, local: Address, remote: Address) {
+fn segment(kind: Kind, owner: u64, state: u32, local: Address, remote: Address) {
     if subject(0) == Subject::Nobody {
         return;
     }
@@ -149,7 +149,7 @@ fn segment(kind: Kind, socket: u64, state: u32, local: Address, remote: Address)
     let now = now_ns();
     let bytes = size_of::<SegmentRecord>() as u64;
     let mut record = SegmentRecord {
-        fixed: record::TcpRetransmit { header: header(kind, now, owner_of(socket)), state },
+        fixed: record::TcpRetransmit { header: header(kind, now, owner), state },
         ends: Ends::new(local, remote),
     };
     record.fixed.header.bytes = bytes as u16;
@@ -161,15 +161,20 @@ fn segment(kind: Kind, socket: u64, state: u32, local: Address, remote: Address)
 
 #[cfg(feature = "btf")]
 mod attached {
-    use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+    use aya_ebpf::{
+        helpers::generated::bpf_get_current_pid_tgid, macros::btf_tracepoint,
+        programs::BtfTracePointContext,
+    };
     use recorder_ebpf::schema::Kind;
 
-    use super::{AF_INET, AF_INET6, Address, IPPROTO_TCP, own, segment, state_changed};
+    use super::{
+        AF_INET, AF_INET6, Address, IPPROTO_TCP, TCP_CLOSE, own, owner_of, segment, state_changed,
+    };
     use crate::{
         maps::{
             FDTABLE_FD, FILE_PRIVATE_DATA, FILES_FDT, SKB_HEAD, SKB_NETWORK_HEADER,
             SKB_TRANSPORT_HEADER, SOCK_DADDR, SOCK_DADDR6, SOCK_DPORT, SOCK_FAMILY, SOCK_NUM,
-            SOCK_PROTOCOL, SOCK_SADDR, SOCK_SADDR6, SOCK_STATE, SOCKET_SK, TASK_FILES,
+            SOCK_PROTOCOL, SOCK_SADDR, SOCK_SADDR6, SOCK_SPORT, SOCK_STATE, SOCKET_SK, TASK_FILES,
         },
         probes::read_field,
     };
@@ -185,6 +190,11 @@ mod attached {
             local.family = family;
             remote.family = family;
             local.port = read_field::<u16>(sock, SOCK_NUM.load()).to_be();
+            if local.port == 0 {
+                // A socket that closes has given its port back already, but not
+                // forgotten it. Only a full socket can have none.
+                local.port = read_field(sock, SOCK_SPORT.load());
+            }
             remote.port = read_field(sock, SOCK_DPORT.load());
             if family == AF_INET {
                 local.word = read_field(sock, SOCK_SADDR.load());
@@ -228,7 +238,7 @@ mod attached {
         // SAFETY: the helper checks every address.
         unsafe {
             let (local, remote) = ends_of(sock);
-            segment(Kind::TcpRetransmit, sock as u64, state_of(sock), local, remote);
+            segment(Kind::TcpRetransmit, owner_of(sock as u64), state_of(sock), local, remote);
         }
         0
     }
@@ -240,7 +250,7 @@ mod attached {
         // SAFETY: the helper checks every address.
         unsafe {
             let (local, remote) = ends_of(sock);
-            segment(Kind::TcpResetReceived, sock as u64, state_of(sock), local, remote);
+            segment(Kind::TcpResetReceived, owner_of(sock as u64), state_of(sock), local, remote);
         }
         0
     }
@@ -263,7 +273,15 @@ mod attached {
                 segment(Kind::TcpResetSent, 0, 0, local, remote);
             } else {
                 let (local, remote) = ends_of(sock);
-                segment(Kind::TcpResetSent, sock as u64, state_of(sock), local, remote);
+                let state = state_of(sock);
+                // Nothing is answered and the socket is closed: whoever closes it
+                // does so now, after its owner was forgotten with its last state.
+                let owner = if skb.is_null() && state == TCP_CLOSE {
+                    bpf_get_current_pid_tgid()
+                } else {
+                    owner_of(sock as u64)
+                };
+                segment(Kind::TcpResetSent, owner, state, local, remote);
             }
         }
         0

@@ -146,6 +146,7 @@ const BTF_OFFSETS: &[(&str, &str, &str)] = &[
     ("SOCK_DADDR6", "sock_common", "skc_v6_daddr"),
     ("SOCK_STATE", "sock_common", "skc_state"),
     ("SOCK_PROTOCOL", "sock", "sk_protocol"),
+    ("SOCK_SPORT", "inet_sock", "inet_sport"),
     ("SOCKET_SK", "socket", "sk"),
     ("SKB_HEAD", "sk_buff", "head"),
     ("SKB_NETWORK_HEADER", "sk_buff", "network_header"),
