@@ -6,6 +6,7 @@
 
 mod calls;
 mod ledger;
+mod life;
 mod network;
 mod processes;
 mod unfinished;
