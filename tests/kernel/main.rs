@@ -11,3 +11,10 @@ mod network;
 mod processes;
 mod unfinished;
 mod window;
+
+#[test]
+fn the_kernel_has_a_version() {
+    let version = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    println!("kernel {version}");
+    assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{version}");
+}

@@ -83,7 +83,7 @@ fn fork_thread_rename_and_end_by_signal_are_told() {
     let ready = Pipe::new();
     let mut child = Child::fork(|| {
         let thread = std::thread::Builder::new().name("second".to_string());
-        let spawned = thread.spawn(|| recorder_tests::this_thread());
+        let spawned = thread.spawn(recorder_tests::this_thread);
         let ended = spawned.map(std::thread::JoinHandle::join);
         // SAFETY: a string with its NUL; then a wait for the signal.
         unsafe {

@@ -14,10 +14,11 @@ fn nothing_older_than_the_window_is_kept() {
     let recorder = RecorderProcess::start_with(&["--window", &asked]);
     let pipe = Pipe::new();
     let waiting = Child::fork(|| {
-        pipe.wait();
-        0
+        let mut byte = 0u8;
+        // SAFETY: room for one byte.
+        unsafe { libc::read(pipe.reader, (&raw mut byte).cast(), 1) as i32 }
     });
-    waiting.wait_in_call(libc::SYS_poll);
+    waiting.wait_in_call(libc::SYS_read);
     let load = Child::fork(|| {
         loop {
             // SAFETY: a string with its NUL; it is not there.
@@ -55,5 +56,4 @@ fn nothing_older_than_the_window_is_kept() {
     let ledger = &info["ledger"];
     assert!(number(&ledger["evicted"]) > 0, "{ledger}");
     assert_eq!(ledger["closes"], true, "{ledger}");
-    waiting.signal(libc::SIGKILL);
 }
