@@ -18,9 +18,9 @@ pub mod synth;
 mod wait;
 
 pub use child::{Child, Ended, Pipe, errno, pin, this_thread};
+pub use daemon::{Outcome, RecorderProcess, Start, binary, run};
 pub use directory::TestDirectory;
 pub use events::{calls, kind, lost_count, ns, number, of_pid, one, position, text, word};
-pub use daemon::{Outcome, RecorderProcess, Start, binary, run};
 pub use wait::{LIMIT, wait_for, wait_until};
 
 /// How much work a test does: everything the promise names, or enough to notice.
