@@ -32,7 +32,7 @@ mod arch {
     impl PtRegs {
         /// The arguments; those of a 32-bit call are in other registers.
         #[inline(always)]
-        pub(crate) fn args(&self, compat: bool) -> [u64; 6] {
+        pub(crate) fn call_args(&self, compat: bool) -> [u64; 6] {
             if compat {
                 [self.bx, self.cx, self.dx, self.si, self.di, self.bp]
                     .map(|register| register & 0xffff_ffff)
@@ -43,11 +43,26 @@ mod arch {
 
         /// The number of the call.
         #[inline(always)]
-        pub(crate) fn nr(&self) -> i64 {
+        pub(crate) fn call_nr(&self) -> i64 {
             // Negative numbers are 32 bits wide: the entry code extends eax.
             i64::from(self.orig_ax as i32)
         }
     }
+
+    /// Where the arguments lie.
+    #[cfg(not(feature = "btf"))]
+    pub(crate) const ARG_OFFSETS: [usize; 6] = [
+        core::mem::offset_of!(PtRegs, di),
+        core::mem::offset_of!(PtRegs, si),
+        core::mem::offset_of!(PtRegs, dx),
+        core::mem::offset_of!(PtRegs, r10),
+        core::mem::offset_of!(PtRegs, r8),
+        core::mem::offset_of!(PtRegs, r9),
+    ];
+
+    /// Where the number lies.
+    #[cfg(not(feature = "btf"))]
+    pub(crate) const NR_OFFSET: usize = core::mem::offset_of!(PtRegs, orig_ax);
 
     #[cfg(feature = "btf")]
     /// `TS_COMPAT`, arch/x86/include/asm/thread_info.h.
@@ -71,17 +86,26 @@ mod arch {
     impl PtRegs {
         /// The arguments; the first register is overwritten by the result.
         #[inline(always)]
-        pub(crate) fn args(&self, _compat: bool) -> [u64; 6] {
+        pub(crate) fn call_args(&self, _compat: bool) -> [u64; 6] {
             let [_, b, c, d, e, f, ..] = self.regs;
             [self.orig_x0, b, c, d, e, f]
         }
 
         /// The number of the call.
         #[inline(always)]
-        pub(crate) fn nr(&self) -> i64 {
+        pub(crate) fn call_nr(&self) -> i64 {
             i64::from(self.syscallno)
         }
     }
+
+    /// Where the arguments lie.
+    #[cfg(not(feature = "btf"))]
+    pub(crate) const ARG_OFFSETS: [usize; 6] =
+        [core::mem::offset_of!(PtRegs, orig_x0), 8, 16, 24, 32, 40];
+
+    /// Where the number lies.
+    #[cfg(not(feature = "btf"))]
+    pub(crate) const NR_OFFSET: usize = core::mem::offset_of!(PtRegs, syscallno);
 
     #[cfg(feature = "btf")]
     /// `_TIF_32BIT`, arch/arm64/include/asm/thread_info.h.
@@ -91,3 +115,61 @@ mod arch {
 #[cfg(feature = "btf")]
 pub(crate) use arch::COMPAT_BIT;
 pub(crate) use arch::PtRegs;
+
+/// What a system call needs of the registers.
+pub(crate) trait CallRegisters {
+    /// The arguments; those of a 32-bit call are in other registers.
+    fn args(&self, compat: bool) -> [u64; 6];
+    /// The number of the call.
+    fn nr(&self) -> i64;
+}
+
+impl CallRegisters for PtRegs {
+    #[inline(always)]
+    fn args(&self, compat: bool) -> [u64; 6] {
+        self.call_args(compat)
+    }
+
+    #[inline(always)]
+    fn nr(&self) -> i64 {
+        self.call_nr()
+    }
+}
+
+/// The registers copied from where a program without BTF may not load them: only
+/// those that count, because the stack of a program is 512 bytes.
+#[cfg(not(feature = "btf"))]
+pub(crate) struct CopiedRegisters {
+    args: [u64; 6],
+    nr: i64,
+}
+
+#[cfg(not(feature = "btf"))]
+impl CopiedRegisters {
+    /// Reads them at `regs`, a `struct pt_regs` of the kernel.
+    ///
+    /// # Safety
+    /// None really: the helper checks every address.
+    #[inline(always)]
+    pub(crate) unsafe fn read(regs: *const PtRegs) -> CopiedRegisters {
+        // SAFETY: the helper checks every address.
+        unsafe {
+            let register = |offset: usize| crate::probes::read_field(regs.cast(), offset as u32);
+            let nr: i32 = crate::probes::read_field(regs.cast(), arch::NR_OFFSET as u32);
+            CopiedRegisters { args: arch::ARG_OFFSETS.map(register), nr: i64::from(nr) }
+        }
+    }
+}
+
+#[cfg(not(feature = "btf"))]
+impl CallRegisters for CopiedRegisters {
+    #[inline(always)]
+    fn args(&self, _compat: bool) -> [u64; 6] {
+        self.args
+    }
+
+    #[inline(always)]
+    fn nr(&self) -> i64 {
+        self.nr
+    }
+}

@@ -41,7 +41,7 @@ fn subject(pid_tgid: u64) -> Subject {
 /// # Safety
 /// None really: the helper checks the address. `T` must be plain numbers.
 #[inline(always)]
-unsafe fn read_field<T: Copy + Default>(object: *const u8, offset: u32) -> T {
+pub(crate) unsafe fn read_field<T: Copy + Default>(object: *const u8, offset: u32) -> T {
     let mut value = T::default();
     // SAFETY: `value` is as long as is read; the helper leaves it alone or fills it.
     unsafe {

@@ -22,7 +22,7 @@ use super::{STRING_READ_BYTES, Subject, bound, network::accepted, string_answer,
 use crate::{
     emit::{Scope, header, now_ns},
     maps::{EXEC_PATHS, ExecPath, PLAN, SCRATCH, SCRATCH_BYTES},
-    registers::PtRegs,
+    registers::CallRegisters,
 };
 
 /// A call as it is put into a record.
@@ -36,7 +36,13 @@ struct Call {
 
 /// Entry: fill the slot. Calls that never return are recorded here.
 #[inline(always)]
-pub(crate) fn enter(regs: &PtRegs, nr: i64, slot: Option<*mut Slot>, compat: bool, task: u64) {
+pub(crate) fn enter(
+    regs: &impl CallRegisters,
+    nr: i64,
+    slot: Option<*mut Slot>,
+    compat: bool,
+    task: u64,
+) {
     let pid_tgid = current_thread();
     if subject(pid_tgid) != Subject::Other {
         return;
@@ -86,7 +92,13 @@ pub(crate) fn end_without_return(slot: *mut Slot, pid_tgid: u64, task: u64) {
 
 /// Exit: take what entry saw, or say that nothing did.
 #[inline(always)]
-pub(crate) fn exit(regs: &PtRegs, ret: i64, slot: Option<*mut Slot>, compat: bool, task: u64) {
+pub(crate) fn exit(
+    regs: &impl CallRegisters,
+    ret: i64,
+    slot: Option<*mut Slot>,
+    compat: bool,
+    task: u64,
+) {
     let pid_tgid = current_thread();
     let whose = subject(pid_tgid);
     if whose == Subject::Nobody {
@@ -450,16 +462,16 @@ mod attached {
 #[cfg(not(feature = "btf"))]
 mod attached {
     use aya_ebpf::{
-        helpers::{
-            bpf_probe_read_kernel,
-            generated::{bpf_get_current_pid_tgid, bpf_get_current_task},
-        },
+        helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task},
         macros::raw_tracepoint,
         programs::RawTracePointContext,
     };
     use recorder_ebpf::wire::Slot;
 
-    use crate::{maps::SLOTS, registers::PtRegs};
+    use crate::{
+        maps::SLOTS,
+        registers::{CopiedRegisters, PtRegs},
+    };
 
     /// The slot of a thread, when its id is within the array.
     #[inline(always)]
@@ -477,7 +489,7 @@ mod attached {
         let nr: i64 = ctx.arg(1);
         // SAFETY: the helper checks the address; the other two only read.
         unsafe {
-            let Ok(regs) = bpf_probe_read_kernel(regs) else { return 0 };
+            let regs = CopiedRegisters::read(regs);
             let slot = slot_of(bpf_get_current_pid_tgid() as u32);
             super::enter(&regs, nr, slot, COMPAT, bpf_get_current_task());
         }
@@ -490,7 +502,7 @@ mod attached {
         let ret: i64 = ctx.arg(1);
         // SAFETY: as above.
         unsafe {
-            let Ok(regs) = bpf_probe_read_kernel(regs) else { return 0 };
+            let regs = CopiedRegisters::read(regs);
             let slot = slot_of(bpf_get_current_pid_tgid() as u32);
             super::exit(&regs, ret, slot, COMPAT, bpf_get_current_task());
         }
