@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use recorder_tests::{Child, Pipe, RecorderProcess, TestDirectory, number, one, word};
+use recorder_tests::{Child, Pipe, RecorderProcess, TestDirectory, number, one};
 use serde_json::Value;
 
 /// Three children that wait: in `read` of a pipe, in `futex`, in `openat` of a FIFO.
@@ -72,7 +72,7 @@ impl Waiting {
         );
         let futex = call(&self.futex, "futex");
         assert_eq!(futex["args"]["op"], "FUTEX_WAIT", "{futex}");
-        assert_eq!(word(&futex["args"]["val"]), 7, "{futex}");
+        assert_eq!(futex["args"]["val"], 7, "{futex}");
         let open = call(&self.open, "openat");
         assert_eq!(open["args"]["filename"], self.fifo.as_str(), "{open}");
         assert_eq!(open["args"]["dfd"], "AT_FDCWD");

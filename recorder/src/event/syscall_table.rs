@@ -93,8 +93,8 @@ calls! {
     epoll_pwait2(epfd: Fd, events: Address, maxevents: Int, timeout: Address, sigmask: Address, sigsetsize: Bytes);
     epoll_wait(epfd: Fd, events: Address, maxevents: Int, timeout: Int);
     epoll_wait_old();
-    eventfd(count: Address) [DESCRIPTOR] STATE;
-    eventfd2(count: Address, flags: Flags(Eventfd)) [DESCRIPTOR] STATE;
+    eventfd(count: Int) [DESCRIPTOR] STATE;
+    eventfd2(count: Int, flags: Flags(Eventfd)) [DESCRIPTOR] STATE;
     execve(filename: Path, argv: Address, envp: Address) [PROCESS] STATE;
     execveat(fd: Fd, filename: Path, argv: Address, envp: Address, flags: Flags(At)) [PROCESS] STATE;
     exit(error_code: Int) [PROCESS] STATE;
@@ -251,7 +251,7 @@ calls! {
     mlock(start: Address, len: Bytes) [MEMORY];
     mlock2(start: Address, len: Bytes, flags: Int) [MEMORY];
     mlockall(flags: Flags(MlockAll)) [MEMORY];
-    mmap(addr: Address, len: Bytes, prot: Flags(Prot), flags: Flags(Map), fd: Fd, off: Address) [MEMORY];
+    mmap(addr: Address, len: Bytes, prot: Flags(Prot), flags: Flags(Map), fd: Fd, off: Number) [MEMORY];
     mmap2(addr: Address, len: Bytes, prot: Flags(Prot), flags: Flags(Map), fd: Fd, pgoff: Address) [MEMORY];
     modify_ldt(func: Int, ptr: Address, bytecount: Bytes);
     mount(dev_name: Path, dir_name: Path, type: Text, flags: Flags(Mount), data: Address);
@@ -306,15 +306,15 @@ calls! {
     pkey_alloc(flags: Address, init_val: Address) [MEMORY];
     pkey_free(pkey: Int) [MEMORY];
     pkey_mprotect(start: Address, len: Bytes, prot: Flags(Prot), pkey: Int) [MEMORY];
-    poll(ufds: Address, nfds: Address, timeout_msecs: Int) [DESCRIPTOR];
-    ppoll(ufds: Address, nfds: Address, tsp: Address, sigmask: Address, sigsetsize: Bytes) [DESCRIPTOR];
-    ppoll_time64(ufds: Address, nfds: Address, tsp: Address, sigmask: Address, sigsetsize: Bytes) [DESCRIPTOR];
+    poll(ufds: Address, nfds: Int, timeout_msecs: Int) [DESCRIPTOR];
+    ppoll(ufds: Address, nfds: Int, tsp: Address, sigmask: Address, sigsetsize: Bytes) [DESCRIPTOR];
+    ppoll_time64(ufds: Address, nfds: Int, tsp: Address, sigmask: Address, sigsetsize: Bytes) [DESCRIPTOR];
     prctl(option: Flags(Prctl), arg2: Address, arg3: Address, arg4: Address, arg5: Address);
     pread64(fd: Fd, buf: Address, count: Bytes, pos: Number);
-    preadv(fd: Fd, vec: Address, vlen: Address, pos_l: Address, pos_h: Address);
-    preadv2(fd: Fd, vec: Address, vlen: Address, pos_l: Address, pos_h: Address, flags: Flags(ReadWrite));
+    preadv(fd: Fd, vec: Address, vlen: Number, pos_l: Address, pos_h: Address);
+    preadv2(fd: Fd, vec: Address, vlen: Number, pos_l: Address, pos_h: Address, flags: Flags(ReadWrite));
     prlimit64(pid: Pid, resource: Flags(Resource), new_rlim: Address, old_rlim: Address);
-    process_madvise(pidfd: Fd, vec: Address, vlen: Address, behavior: Flags(Madvise), flags: Address) [MEMORY];
+    process_madvise(pidfd: Fd, vec: Address, vlen: Number, behavior: Flags(Madvise), flags: Address) [MEMORY];
     process_mrelease(pidfd: Fd, flags: Address) [MEMORY];
     process_vm_readv(pid: Pid, lvec: Address, liovcnt: Address, rvec: Address, riovcnt: Address, flags: Address);
     process_vm_writev(pid: Pid, lvec: Address, liovcnt: Address, rvec: Address, riovcnt: Address, flags: Address);
@@ -325,8 +325,8 @@ calls! {
     ptrace(request: Flags(Ptrace), pid: Tid, addr: Address, data: Address);
     putpmsg();
     pwrite64(fd: Fd, buf: Address, count: Bytes, pos: Number);
-    pwritev(fd: Fd, vec: Address, vlen: Address, pos_l: Address, pos_h: Address);
-    pwritev2(fd: Fd, vec: Address, vlen: Address, pos_l: Address, pos_h: Address, flags: Flags(ReadWrite));
+    pwritev(fd: Fd, vec: Address, vlen: Number, pos_l: Address, pos_h: Address);
+    pwritev2(fd: Fd, vec: Address, vlen: Number, pos_l: Address, pos_h: Address, flags: Flags(ReadWrite));
     query_module(name: Text, which: Int, buf: Address, bufsize: Bytes, ret: Address);
     quotactl(cmd: Address, special: Path, id: Address, addr: Address);
     quotactl_fd(fd: Fd, cmd: Address, id: Address, addr: Address);
@@ -335,11 +335,11 @@ calls! {
     readdir(fd: Fd, dirent: Address, count: Address);
     readlink(path: Path, buf: Address, bufsiz: Bytes);
     readlinkat(dfd: DirFd, pathname: Path, buf: Address, bufsiz: Bytes);
-    readv(fd: Fd, vec: Address, vlen: Address);
+    readv(fd: Fd, vec: Address, vlen: Number);
     reboot(magic1: Int, magic2: Int, cmd: Address, arg: Address);
     recvfrom(fd: Fd, ubuf: Address, size: Bytes, flags: Flags(Msg), addr: SockaddrOut, addr_len: Address) [NETWORK];
-    recvmmsg(fd: Fd, mmsg: Address, vlen: Address, flags: Flags(Msg), timeout: Address) [NETWORK] STATE;
-    recvmmsg_time64(fd: Fd, mmsg: Address, vlen: Address, flags: Flags(Msg), timeout: Address) [NETWORK] STATE;
+    recvmmsg(fd: Fd, mmsg: Address, vlen: Int, flags: Flags(Msg), timeout: Address) [NETWORK] STATE;
+    recvmmsg_time64(fd: Fd, mmsg: Address, vlen: Int, flags: Flags(Msg), timeout: Address) [NETWORK] STATE;
     recvmsg(fd: Fd, msg: Address, flags: Flags(Msg)) [NETWORK] STATE;
     remap_file_pages(start: Address, size: Bytes, prot: Flags(Prot), pgoff: Address, flags: Flags(Map)) [MEMORY];
     removexattr(pathname: Path, name: Text);
@@ -383,7 +383,7 @@ calls! {
     semtimedop_time64(semid: Int, tsops: Address, nsops: Address, timeout: Address);
     sendfile(out_fd: Fd, in_fd: Fd, offset: Address, count: Bytes) [NETWORK];
     sendfile64(out_fd: Fd, in_fd: Fd, offset: Address, count: Bytes) [NETWORK];
-    sendmmsg(fd: Fd, mmsg: Address, vlen: Address, flags: Flags(Msg)) [NETWORK];
+    sendmmsg(fd: Fd, mmsg: Address, vlen: Int, flags: Flags(Msg)) [NETWORK];
     sendmsg(fd: Fd, msg: Address, flags: Flags(Msg)) [NETWORK];
     sendto(fd: Fd, buff: Address, len: Bytes, flags: Flags(Msg), addr: Sockaddr, addr_len: SockaddrLen) [NETWORK];
     set_mempolicy(mode: Int, nmask: Address, maxnode: Address) [MEMORY];
@@ -507,7 +507,7 @@ calls! {
     waitid(which: Flags(IdType), upid: Pid, infop: Address, options: Flags(Wait), ru: Address) [PROCESS];
     waitpid(pid: Pid, stat_addr: Address, options: Flags(Wait)) [PROCESS];
     write(fd: Fd, buf: Address, count: Bytes);
-    writev(fd: Fd, vec: Address, vlen: Address);
+    writev(fd: Fd, vec: Address, vlen: Number);
 }
 
 calls! {
