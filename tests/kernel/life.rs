@@ -197,8 +197,9 @@ fn a_snapshot_directory_that_is_full_or_read_only_is_said_and_survived() {
     assert_cannot_write(&recorder, &["snapshots", "Read-only"]);
     small.mount(libc::MS_REMOUNT, "size=64m");
     verify(&recorder.dump(&[])).succeeded();
-    drop(recorder);
+    // First the mount: the directory below it goes with the recorder.
     drop(small);
+    drop(recorder);
 }
 
 #[test]
