@@ -146,7 +146,7 @@ calls! {
     futex_wake(uaddr: Address, mask: Address, nr: Int, flags: Address);
     futimesat(dfd: DirFd, filename: Path, utimes: Address);
     get_kernel_syms(table: Address);
-    get_mempolicy(policy: Address, nmask: Address, maxnode: Address, addr: Address, flags: Address) [MEMORY];
+    get_mempolicy(policy: Address, nmask: Address, maxnode: Number, addr: Address, flags: Address) [MEMORY];
     get_robust_list(pid: Tid, head_ptr: Address, len_ptr: Address);
     get_thread_area(u_info: Address);
     getcpu(cpup: Address, nodep: Address, unused: Address);
@@ -197,7 +197,7 @@ calls! {
     io_getevents(ctx_id: Address, min_nr: Number, nr: Number, events: Address, timeout: Address);
     io_pgetevents(ctx_id: Address, min_nr: Number, nr: Number, events: Address, timeout: Address, usig: Address);
     io_pgetevents_time64(ctx_id: Address, min_nr: Number, nr: Number, events: Address, timeout: Address, usig: Address);
-    io_setup(nr_events: Address, ctxp: Address) [MEMORY];
+    io_setup(nr_events: Number, ctxp: Address) [MEMORY];
     io_submit(ctx_id: Address, nr: Number, iocbpp: Address);
     io_uring_enter(fd: Fd, to_submit: Address, min_complete: Address, flags: Address, argp: Address, argsz: Bytes);
     io_uring_register(fd: Fd, opcode: Address, arg: Address, nr_args: Address);
@@ -238,11 +238,11 @@ calls! {
     lstat64(filename: Path, statbuf: Address);
     madvise(start: Address, len_in: Bytes, behavior: Flags(Madvise)) [MEMORY];
     map_shadow_stack(addr: Address, size: Bytes, flags: Address) [MEMORY];
-    mbind(start: Address, len: Bytes, mode: Address, nmask: Address, maxnode: Address, flags: Address) [MEMORY];
+    mbind(start: Address, len: Bytes, mode: Address, nmask: Address, maxnode: Number, flags: Address) [MEMORY];
     membarrier(cmd: Int, flags: Address, cpu_id: Int);
     memfd_create(uname: Text, flags: Flags(Memfd)) [DESCRIPTOR] STATE;
     memfd_secret(flags: Flags(NewDescriptor)) [DESCRIPTOR] STATE;
-    migrate_pages(pid: Pid, maxnode: Address, old_nodes: Address, new_nodes: Address) [MEMORY];
+    migrate_pages(pid: Pid, maxnode: Number, old_nodes: Address, new_nodes: Address) [MEMORY];
     mincore(start: Address, len: Bytes, vec: Address) [MEMORY];
     mkdir(pathname: Path, mode: Mode);
     mkdirat(dfd: DirFd, pathname: Path, mode: Mode);
@@ -257,7 +257,7 @@ calls! {
     mount(dev_name: Path, dir_name: Path, type: Text, flags: Flags(Mount), data: Address);
     mount_setattr(dfd: DirFd, path: Path, flags: Flags(At), uattr: Address, usize: Bytes);
     move_mount(from_dfd: DirFd, from_pathname: Path, to_dfd: DirFd, to_pathname: Path, flags: Flags(MoveMount));
-    move_pages(pid: Pid, nr_pages: Address, pages: Address, nodes: Address, status: Address, flags: Int) [MEMORY];
+    move_pages(pid: Pid, nr_pages: Number, pages: Address, nodes: Address, status: Address, flags: Int) [MEMORY];
     mprotect(start: Address, len: Bytes, prot: Flags(Prot)) [MEMORY];
     mpx();
     mq_getsetattr(mqdes: Fd, u_mqstat: Address, u_omqstat: Address);
@@ -316,8 +316,8 @@ calls! {
     prlimit64(pid: Pid, resource: Flags(Resource), new_rlim: Address, old_rlim: Address);
     process_madvise(pidfd: Fd, vec: Address, vlen: Number, behavior: Flags(Madvise), flags: Address) [MEMORY];
     process_mrelease(pidfd: Fd, flags: Address) [MEMORY];
-    process_vm_readv(pid: Pid, lvec: Address, liovcnt: Address, rvec: Address, riovcnt: Address, flags: Address);
-    process_vm_writev(pid: Pid, lvec: Address, liovcnt: Address, rvec: Address, riovcnt: Address, flags: Address);
+    process_vm_readv(pid: Pid, lvec: Address, liovcnt: Number, rvec: Address, riovcnt: Number, flags: Address);
+    process_vm_writev(pid: Pid, lvec: Address, liovcnt: Number, rvec: Address, riovcnt: Number, flags: Address);
     prof();
     profil();
     pselect6(n: Int, inp: Address, outp: Address, exp: Address, tsp: Address, sig: Address) [DESCRIPTOR];
@@ -386,7 +386,7 @@ calls! {
     sendmmsg(fd: Fd, mmsg: Address, vlen: Int, flags: Flags(Msg)) [NETWORK];
     sendmsg(fd: Fd, msg: Address, flags: Flags(Msg)) [NETWORK];
     sendto(fd: Fd, buff: Address, len: Bytes, flags: Flags(Msg), addr: Sockaddr, addr_len: SockaddrLen) [NETWORK];
-    set_mempolicy(mode: Int, nmask: Address, maxnode: Address) [MEMORY];
+    set_mempolicy(mode: Int, nmask: Address, maxnode: Number) [MEMORY];
     set_mempolicy_home_node(start: Address, len: Bytes, home_node: Address, flags: Address) [MEMORY];
     set_robust_list(head: Address, len: Bytes);
     set_thread_area(u_info: Address);
