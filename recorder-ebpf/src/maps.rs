@@ -68,10 +68,10 @@ pub(crate) struct Owner {
 #[btf_map]
 pub(crate) static SOCKET_OWNERS: LruHashMap<u64, Owner, 16384> = LruHashMap::new();
 
-/// Listeners by local port: an accepted connection belongs to its listener's
-/// process until somebody accepts it.
+/// Listeners by network namespace and local port, see `network::listener_key`: a
+/// connection belongs to its listener's process until somebody accepts it.
 #[btf_map]
-pub(crate) static LISTENERS: LruHashMap<u32, Owner, 4096> = LruHashMap::new();
+pub(crate) static LISTENERS: LruHashMap<u64, Owner, 4096> = LruHashMap::new();
 
 /// Where fields lie in kernel structures, from the running kernel's BTF. Set
 /// before load, so that the verifier sees constants.
@@ -121,6 +121,10 @@ offsets! {
     SOCK_SADDR6;
     /// `sock_common.skc_v6_daddr`.
     SOCK_DADDR6;
+    /// `sock_common.skc_net`.
+    SOCK_NET;
+    /// `net.ns.inum`.
+    NET_INUM;
     /// `sock_common.skc_state`.
     SOCK_STATE;
     /// `sock.sk_protocol`.

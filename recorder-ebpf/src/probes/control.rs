@@ -47,6 +47,11 @@ fn cut(ctx: RawTracePointContext) -> i32 {
         let ring = core::ptr::from_ref(ring).cast_mut().cast();
         if busy == 0 {
             flush_losses(ring, &raw mut (*from).counters);
+            if (*from).counters.pending_lost != 0 {
+                // The mark is smaller and might still fit: then the file would not
+                // show where the loss was.
+                return 1;
+            }
             copy(from, to);
         }
         let mut mark = record::Cut { header: header(Kind::Cut, now_ns(), 0), nonce, busy };

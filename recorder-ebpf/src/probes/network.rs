@@ -104,19 +104,25 @@ fn own(socket: u64) -> Owner {
     owner
 }
 
+/// Who listens is known by network namespace and port: containers use the same ports.
 #[inline(always)]
-fn state_changed(socket: u64, old: u32, new: u32, local: Address, remote: Address) {
+fn listener_key(netns: u32, port: u16) -> u64 {
+    u64::from(netns) << 16 | u64::from(port)
+}
+
+#[inline(always)]
+fn state_changed(socket: u64, netns: u32, old: u32, new: u32, local: Address, remote: Address) {
     if subject(0) == Subject::Nobody {
         return;
     }
-    let port = u32::from(u16::from_be(local.port));
+    let listener = listener_key(netns, u16::from_be(local.port));
     if new == TCP_SYN_SENT {
         own(socket);
     } else if new == TCP_LISTEN {
         let owner = own(socket);
-        let _ = LISTENERS.insert(&port, &owner, 0);
+        let _ = LISTENERS.insert(&listener, &owner, 0);
     } else if (new == TCP_SYN_RECV || new == TCP_ESTABLISHED) && owner_of(socket) == 0 {
-        if let Some(owner) = LISTENERS.get_ptr_mut(&port) {
+        if let Some(owner) = LISTENERS.get_ptr_mut(&listener) {
             // SAFETY: a map value, copied.
             let owner = unsafe { *owner };
             let _ = SOCKET_OWNERS.insert(&socket, &owner, 0);
@@ -134,6 +140,9 @@ fn state_changed(socket: u64, old: u32, new: u32, local: Address, remote: Addres
     // SAFETY: `record` is on the stack and as long as is said.
     unsafe { scope.offer(Kind::TcpState, (&raw mut record).cast(), bytes, now) };
     scope.leave();
+    if old == TCP_LISTEN && new == TCP_CLOSE {
+        let _ = LISTENERS.remove(&listener);
+    }
     if new == TCP_CLOSE {
         let _ = SOCKET_OWNERS.remove(&socket);
     }
@@ -172,9 +181,10 @@ mod attached {
     };
     use crate::{
         maps::{
-            FDTABLE_FD, FILE_PRIVATE_DATA, FILES_FDT, SKB_HEAD, SKB_NETWORK_HEADER,
-            SKB_TRANSPORT_HEADER, SOCK_DADDR, SOCK_DADDR6, SOCK_DPORT, SOCK_FAMILY, SOCK_NUM,
-            SOCK_PROTOCOL, SOCK_SADDR, SOCK_SADDR6, SOCK_SPORT, SOCK_STATE, SOCKET_SK, TASK_FILES,
+            FDTABLE_FD, FILE_PRIVATE_DATA, FILES_FDT, NET_INUM, SKB_HEAD, SKB_NETWORK_HEADER,
+            SKB_TRANSPORT_HEADER, SOCK_DADDR, SOCK_DADDR6, SOCK_DPORT, SOCK_FAMILY, SOCK_NET,
+            SOCK_NUM, SOCK_PROTOCOL, SOCK_SADDR, SOCK_SADDR6, SOCK_SPORT, SOCK_STATE, SOCKET_SK,
+            TASK_FILES,
         },
         probes::read_field,
     };
@@ -226,7 +236,9 @@ mod attached {
                 return 0;
             }
             let (local, remote) = ends_of(sock);
-            state_changed(sock as u64, old, new, local, remote);
+            let net = read_field::<u64>(sock, SOCK_NET.load()) as *const u8;
+            let netns = read_field(net, NET_INUM.load());
+            state_changed(sock as u64, netns, old, new, local, remote);
         }
         0
     }
@@ -375,7 +387,8 @@ mod attached {
             let socket = read_field(record, STATE_SKADDR.load());
             let old = read_field(record, STATE_OLD.load());
             let new = read_field(record, STATE_NEW.load());
-            state_changed(socket, old, new, local, remote);
+            // The format does not name the network namespace.
+            state_changed(socket, 0, old, new, local, remote);
         }
         0
     }

@@ -123,10 +123,7 @@ mod attached {
             BPRM_FILENAME, MM_ARG_END, MM_ARG_START, SCRATCH, TASK_EXIT_CODE, TASK_MM, TASK_PID,
             TASK_TGID,
         },
-        probes::{
-            STRING_READ_BYTES, bound, read_field, string_answer,
-            syscall::{end_without_return, slot_of},
-        },
+        probes::{STRING_READ_BYTES, bound, read_field, string_answer, syscall::slot_of},
     };
 
     /// match-proto: `trace_sched_process_fork(struct task_struct *, struct task_struct *)`
@@ -151,17 +148,13 @@ mod attached {
     /// match-proto: `trace_sched_process_exit(struct task_struct *)`
     #[btf_tracepoint(function = "sched_process_exit")]
     fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
+        let Some(thread) = recorded_thread() else { return 0 };
         // SAFETY: the current task is the one that ends.
         unsafe {
             let task = bpf_get_current_task_btf();
-            let slot = slot_of(task, false);
-            let thread = recorded_thread();
-            if let (Some(slot), Some(thread)) = (slot, thread) {
-                if (*slot).state == slot_state::IN_CALL {
-                    end_without_return(slot, thread, task as u64);
-                }
+            if let Some(slot) = slot_of(task, false) {
+                (*slot).state = slot_state::EMPTY;
             }
-            let Some(thread) = thread else { return 0 };
             let status: u32 = read_field(task.cast_const().cast(), TASK_EXIT_CODE.load());
             exited(thread, Some(status));
         }
@@ -265,9 +258,7 @@ mod attached {
 mod attached {
     use aya_ebpf::{
         EbpfContext as _,
-        helpers::generated::{
-            bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel_str,
-        },
+        helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_kernel_str},
         macros::tracepoint,
         programs::TracePointContext,
     };
@@ -280,10 +271,7 @@ mod attached {
     use crate::{
         emit::{Scope, header, now_ns},
         maps::{EXEC_FILENAME, EXEC_OLD_PID, FORK_CHILD_PID, RENAME_NEWCOMM, RENAME_PID, SCRATCH},
-        probes::{
-            STRING_READ_BYTES, bound, read_field, string_answer,
-            syscall::{end_without_return, slot_of},
-        },
+        probes::{STRING_READ_BYTES, bound, read_field, string_answer, syscall::slot_of},
     };
 
     /// The format does not say whether the child is a thread: it is taken for a
@@ -306,13 +294,9 @@ mod attached {
     #[tracepoint(category = "sched", name = "sched_process_exit")]
     fn sched_process_exit(_ctx: TracePointContext) -> i32 {
         let Some(thread) = recorded_thread() else { return 0 };
-        // SAFETY: a map value of the current thread.
-        unsafe {
-            if let Some(slot) = slot_of(thread as u32) {
-                if (*slot).state == slot_state::IN_CALL {
-                    end_without_return(slot, thread, bpf_get_current_task());
-                }
-            }
+        if let Some(slot) = slot_of(thread as u32) {
+            // SAFETY: a map value of the current thread.
+            unsafe { (*slot).state = slot_state::EMPTY };
         }
         exited(thread, None);
         0
@@ -368,12 +352,29 @@ mod attached {
                 (*fixed).header.bytes = bytes as u16;
                 (*fixed).header.attachments = 1;
                 (*fixed).header.flags = flag::NO_ARGS;
-                (*fixed).old_tid = read_field(context, EXEC_OLD_PID.load());
+                let old_tid: u32 = read_field(context, EXEC_OLD_PID.load());
+                (*fixed).old_tid = old_tid;
                 (*fixed).args_bytes = 0;
+                move_slot(old_tid, thread as u32);
                 scope.offer(Kind::ProcessExec, scratch.cast(), u64::from(bytes), now);
             }
         }
         scope.leave();
         0
+    }
+
+    /// A thread that is not the leader takes the leader's id when it calls exec.
+    #[inline(always)]
+    fn move_slot(old_tid: u32, tid: u32) {
+        if old_tid == tid {
+            return;
+        }
+        if let (Some(old), Some(new)) = (slot_of(old_tid), slot_of(tid)) {
+            // SAFETY: two map values of the current thread.
+            unsafe {
+                *new = *old;
+                (*old).state = slot_state::EMPTY;
+            }
+        }
     }
 }

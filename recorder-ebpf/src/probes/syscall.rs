@@ -75,9 +75,10 @@ pub(crate) fn enter(
     }
 }
 
-/// A call that does not return: `exit`, or the one a thread was killed in.
+/// A call that does not return: `exit`. One that a thread is killed in does: it
+/// fails with `ERESTARTSYS` or its like before the thread ends.
 #[inline(always)]
-pub(crate) fn end_without_return(slot: *mut Slot, pid_tgid: u64, task: u64) {
+fn end_without_return(slot: *mut Slot, pid_tgid: u64, task: u64) {
     let Some(scope) = Scope::enter() else { return };
     // SAFETY: the slot belongs to the current thread, which is here.
     let (call, args) = unsafe {
@@ -287,10 +288,7 @@ fn attach_one(
     let head = scratch.wrapping_add(start as usize);
     let body = head.wrapping_add(size_of::<AttachmentHead>());
     let (pointer, next) = argument_pair(scratch, arg);
-    let (length, flags) = if call.flags & flag::NO_RETURN != 0 {
-        // The thread is ending: its memory is gone already.
-        (0, attachment_flag::UNREADABLE)
-    } else if kind == attach::STRING {
+    let (length, flags) = if kind == attach::STRING {
         read_string(body, pointer, call, plan)
     } else if kind == attach::SOCKADDR {
         read_sockaddr(body, pointer, next)

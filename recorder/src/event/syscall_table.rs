@@ -138,9 +138,9 @@ calls! {
     ftime();
     ftruncate(fd: Fd, length: Bytes);
     ftruncate64(fd: Fd, length_low: Address, length_high: Address);
-    futex(uaddr: Address, op: Flags(Futex), val: Int, utime: Address, uaddr2: Address, val3: Address);
+    futex(uaddr: Address, op: Flags(Futex), val: Int, utime: Address, uaddr2: Address, val3: Int);
     futex_requeue(waiters: Address, flags: Address, nr_wake: Int, nr_requeue: Int);
-    futex_time64(uaddr: Address, op: Flags(Futex), val: Int, utime: Address, uaddr2: Address, val3: Address);
+    futex_time64(uaddr: Address, op: Flags(Futex), val: Int, utime: Address, uaddr2: Address, val3: Int);
     futex_wait(uaddr: Address, val: Address, mask: Address, flags: Address, timeout: Address, clockid: Flags(Clock));
     futex_waitv(waiters: Address, nr_futexes: Address, flags: Address, timeout: Address, clockid: Flags(Clock));
     futex_wake(uaddr: Address, mask: Address, nr: Int, flags: Address);

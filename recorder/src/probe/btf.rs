@@ -110,6 +110,16 @@ impl KernelTypes {
         self.find(KIND_TYPEDEF, &format!("btf_trace_{name}")).is_some()
     }
 
+    /// How many arguments a typed tracepoint hands over.
+    pub fn tracepoint_args(&self, name: &str) -> Option<u32> {
+        let pointer = self.find(KIND_TYPEDEF, &format!("btf_trace_{name}"))?;
+        let pointer = self.resolve(pointer)?;
+        let function = word(&self.types, self.start(pointer)? + 8)?;
+        // The first parameter is the programs' own.
+        (self.kind(function)? == KIND_FUNC_PROTO)
+            .then(|| self.info(function).map(|info| (info & 0xffff).saturating_sub(1)))?
+    }
+
     fn find(&self, kind: u32, name: &str) -> Option<u32> {
         (1..self.starts.len() as u32)
             .find(|id| self.kind(*id) == Some(kind) && self.name_is(*id, name))
@@ -233,5 +243,7 @@ mod tests {
         assert!(kernel.offset("sock_common", "no_such_field").is_err());
         assert!(kernel.has_tracepoint("sys_enter"));
         assert!(!kernel.has_tracepoint("no_such_tracepoint"));
+        assert_eq!(kernel.tracepoint_args("sys_enter"), Some(2));
+        assert_eq!(kernel.tracepoint_args("no_such_tracepoint"), None);
     }
 }

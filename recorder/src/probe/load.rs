@@ -49,17 +49,41 @@ pub type Ring = RingBuf<MapData>;
 
 /// Loads and attaches everything this kernel can take. `plans` is what to do for
 /// each call, `ring_bytes` a power of two. Answers the probes and one ring for
-/// each possible CPU.
+/// each of `cpus` possible CPUs.
+///
+/// A kernel whose BTF is there but not enough (5.10 has no task storage for
+/// tracing programs) gets the programs for kernels without.
 pub fn load(plans: &[u32], cpus: u32, ring_bytes: u32) -> Result<(Probes, Vec<Ring>), ProbeError> {
-    let (object, types, mut missing) = match KernelTypes::of_running_kernel() {
-        Ok(types) => (OBJECT_BTF, Some(types), Vec::new()),
-        Err(error) => (OBJECT_CLASSIC, None, without_btf(&error.to_string())),
+    let why = match KernelTypes::of_running_kernel() {
+        Ok(types) => match load_object(OBJECT_BTF, Some(&types), plans, cpus, ring_bytes) {
+            Err(error @ (ProbeError::NotPermitted(_) | ProbeError::NoObject)) => return Err(error),
+            Err(error) => {
+                tracing::debug!("{error:?}");
+                chain(&error)
+            }
+            loaded => return loaded,
+        },
+        Err(error) => error.to_string(),
     };
+    let (mut probes, rings) = load_object(OBJECT_CLASSIC, None, plans, cpus, ring_bytes)?;
+    probes.missing.extend(without_btf(&why));
+    Ok((probes, rings))
+}
+
+/// Loads and attaches one object, the typed one with `types`.
+fn load_object(
+    object: &[u8],
+    types: Option<&KernelTypes>,
+    plans: &[u32],
+    cpus: u32,
+    ring_bytes: u32,
+) -> Result<(Probes, Vec<Ring>), ProbeError> {
     if object.is_empty() {
         return Err(ProbeError::NoObject);
     }
-    let offsets = match &types {
-        Some(types) => btf_offsets(types, &mut missing),
+    let mut missing = Vec::new();
+    let offsets = match types {
+        Some(types) => btf_offsets(types, &mut missing)?,
         None => format_offsets(&mut missing),
     };
     let mut loader = EbpfLoader::new();
@@ -78,7 +102,7 @@ pub fn load(plans: &[u32], cpus: u32, ring_bytes: u32) -> Result<(Probes, Vec<Ri
     let rings = make_rings(&mut ebpf, cpus, ring_bytes)?;
     fill_plans(&mut ebpf, plans)?;
     let own_pid = enroll(&mut ebpf)?;
-    attach(&mut ebpf, types.as_ref(), &mut missing)?;
+    attach(&mut ebpf, types, &mut missing)?;
     let counters = take_counters(&mut ebpf, "COUNTERS")?;
     let cuts = take_counters(&mut ebpf, "CUTS")?;
     start_recording(&mut ebpf, own_pid, ring_bytes)?;
@@ -144,6 +168,8 @@ const BTF_OFFSETS: &[(&str, &str, &str)] = &[
     ("SOCK_DADDR", "sock_common", "skc_daddr"),
     ("SOCK_SADDR6", "sock_common", "skc_v6_rcv_saddr"),
     ("SOCK_DADDR6", "sock_common", "skc_v6_daddr"),
+    ("SOCK_NET", "sock_common", "skc_net.net"),
+    ("NET_INUM", "net", "ns.inum"),
     ("SOCK_STATE", "sock_common", "skc_state"),
     ("SOCK_PROTOCOL", "sock", "sk_protocol"),
     ("SOCK_SPORT", "inet_sock", "inet_sport"),
@@ -153,19 +179,26 @@ const BTF_OFFSETS: &[(&str, &str, &str)] = &[
     ("SKB_TRANSPORT_HEADER", "sk_buff", "transport_header"),
 ];
 
-fn btf_offsets(types: &KernelTypes, missing: &mut Vec<Missing>) -> Vec<(&'static str, u32)> {
+/// Fields that a kernel may be configured without: their readers get 0 then.
+const OPTIONAL: &[&str] = &["SOCK_SADDR6", "SOCK_DADDR6", "SOCK_NET", "NET_INUM"];
+
+fn btf_offsets(
+    types: &KernelTypes,
+    missing: &mut Vec<Missing>,
+) -> Result<Vec<(&'static str, u32)>, ProbeError> {
     let mut offsets = Vec::new();
     for (global, structure, field) in BTF_OFFSETS {
         match types.offset(structure, field) {
             Ok(offset) => offsets.push((*global, offset)),
-            // IPv6 can be configured out; anything else is stated and read as 0.
-            Err(error) => missing.push(Missing {
+            Err(error) if OPTIONAL.contains(global) => missing.push(Missing {
                 what: format!("what lies in {structure}.{field}"),
                 why: error.to_string(),
             }),
+            // Reading another field in its place would be a lie.
+            Err(error) => return Err(ProbeError::failed("find a field of the kernel", error)),
         }
     }
-    offsets
+    Ok(offsets)
 }
 
 /// Global, tracepoint, field of its format.
@@ -320,6 +353,13 @@ fn attach(
     let btf = Btf::from_sys_fs().map_err(|e| ProbeError::failed("read the kernel's BTF", e))?;
     let slots: &mut Iter = program(ebpf, "slots")?;
     slots.load("task", &btf).map_err(|e| ProbeError::failed("load the task iterator", e))?;
+    // Since 6.10 the tracepoint has a reason, and fires without a socket too.
+    if types.tracepoint_args("tcp_send_reset") == Some(2) {
+        missing.push(Missing {
+            what: "TCP resets sent for ports nobody listens on".to_string(),
+            why: "this kernel only traces those of a socket; 6.10 traces all".to_string(),
+        });
+    }
     for (name, what, needed) in TYPED {
         let result = attach_typed(ebpf, name, &btf);
         let result = if types.has_tracepoint(name) {

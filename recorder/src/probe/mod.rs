@@ -22,7 +22,7 @@ use recorder_ebpf::wire::PerCpu;
 
 pub use btf::{BtfError, KernelTypes};
 pub use load::{Missing, Ring, load, possible_cpus};
-pub use slots::{UnfinishedCall, calls_before_recording, unfinished_calls};
+pub use slots::{UnfinishedCall, calls_before_recording, slots_bytes, unfinished_calls};
 
 /// Loading, attaching or asking the kernel failed.
 #[derive(Debug)]

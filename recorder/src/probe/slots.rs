@@ -15,6 +15,15 @@ use super::{ProbeError, SlotLister, program};
 /// `threads-max` allows by default.
 const ROWS_MAX: usize = 1 << 20;
 
+/// Bytes of kernel memory the slots take: one for each thread that lives, with what
+/// task storage adds (`struct bpf_local_storage_elem`, and its hash bucket).
+pub fn slots_bytes() -> u64 {
+    let threads = fs::read_to_string("/proc/loadavg")
+        .ok()
+        .and_then(|text| text.split('/').nth(1)?.split(' ').next()?.parse::<u64>().ok());
+    threads.unwrap_or_default() * (size_of::<Slot>() as u64 + 128)
+}
+
 /// A thread in a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnfinishedCall {
@@ -109,7 +118,17 @@ pub fn calls_before_recording(own_pid: u32) -> Vec<UnfinishedCall> {
         .filter(|(pid, _)| *pid != own_pid)
         .take(ROWS_MAX)
         .filter_map(|(pid, tid)| call_in_proc(pid, tid))
+        .map(|call| UnfinishedCall { compat: runs_32_bit(call.pid), ..call })
         .collect()
+}
+
+/// Whether the program of a process is a 32-bit one: byte 4 of an ELF file is 1
+/// (elf(5), `EI_CLASS`). Its calls are then taken for 32-bit ones.
+fn runs_32_bit(pid: u32) -> bool {
+    let mut head = [0; 5];
+    let read = fs::File::open(format!("/proc/{pid}/exe"))
+        .and_then(|mut program| program.read_exact(&mut head));
+    read.is_ok() && head == *b"\x7fELF\x01"
 }
 
 /// The call a thread is in, by `/proc/PID/task/TID/syscall`
