@@ -9,6 +9,18 @@ pub fn monotonic_ns() -> u64 {
     nanoseconds(ClockId::Monotonic).unsigned_abs()
 }
 
+/// How long the host has been suspended since its boot: what `CLOCK_BOOTTIME` is
+/// ahead of `CLOCK_MONOTONIC`.
+pub fn suspended_ns() -> u64 {
+    let boot = nanoseconds(ClockId::Boottime);
+    u64::try_from(boot - nanoseconds(ClockId::Monotonic)).unwrap_or_default()
+}
+
+/// CPU time of this process since its start, nanoseconds.
+pub fn own_cpu_ns() -> u64 {
+    nanoseconds(ClockId::ProcessCPUTime).unsigned_abs()
+}
+
 fn nanoseconds(clock: ClockId) -> i64 {
     let time = clock_gettime(clock);
     time.tv_sec * 1_000_000_000 + time.tv_nsec

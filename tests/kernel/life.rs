@@ -277,6 +277,10 @@ fn an_idle_machine_stays_idle() {
         return;
     }
     assert!(own_per_s < 200.0, "{own_per_s:.0} events per second of its own");
+    if std::env::var_os("RECORDER_VM").is_some() {
+        skip("a processor that is emulated says nothing about the cost in CPU time");
+        return;
+    }
     assert!(cpu_percent < 1.0, "{cpu_percent:.2} % of one CPU");
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use recorder_tests::{
-    Child, RecorderProcess, has_program, kind, of_pid, one, run, skip, text, wait_until,
+    Child, RecorderProcess, has_program, kind, of_pid, one, run, skip, text, wait_for, wait_until,
 };
 use serde_json::Value;
 
@@ -55,9 +55,17 @@ fn both_ends_of_a_connection_have_states_and_processes() {
         i32::from(ask().is_err())
     });
     let (server, client) = (server.finish(), client.finish());
-    let file = recorder.dump(&[]);
-    let events = recorder.replay(&file, &[]);
     let address = format!("127.0.0.1:{port}");
+    // The last word of a connection is the kernel's, after both processes ended.
+    let events = wait_for("both ends to be closed", || {
+        let events = recorder.replay(&recorder.dump(&[]), &[]);
+        let closed = |end: &str, last: &str| {
+            states(&events, end, &address).iter().any(|(old, new, _)| old == last && new == "CLOSE")
+        };
+        let both = closed("local", "LAST_ACK")
+            && states(&events, "remote", &address).last().is_some_and(|(_, new, _)| new == "CLOSE");
+        both.then_some(events)
+    });
 
     let connect = one(&events, "connect", |event| {
         event["name"] == "connect" && event["args"]["uservaddr"] == address.as_str()
@@ -88,7 +96,7 @@ fn both_ends_of_a_connection_have_states_and_processes() {
     assert_change(&peer_states, "SYN_SENT", "ESTABLISHED", client);
     let line = format!("{peer} -> {address}");
     println!("client {client} {line} server {server}");
-    assert!(recorder.replay_text(&file, &[]).contains(&address));
+    assert!(recorder.replay_text(&recorder.dump(&[]), &[]).contains(&address));
 }
 
 #[test]
@@ -148,10 +156,15 @@ fn a_refused_connection_has_a_reset_on_both_sides() {
         event["kind"] == "tcp_reset_received" && event["remote"] == address.as_str()
     });
     assert_eq!((&received["pid"], &received["state"]), (&client.into(), &"SYN_SENT".into()));
-    let sent = one(&events, "reset sent", |event| {
-        event["kind"] == "tcp_reset_sent" && event["local"] == address.as_str()
-    });
-    assert_eq!(sent["remote"], received["local"]);
+    let missing = recorder.status()["missing"].to_string();
+    if missing.contains("ports nobody listens on") {
+        skip("this kernel does not trace a reset that belongs to no socket");
+    } else {
+        let sent = one(&events, "reset sent", |event| {
+            event["kind"] == "tcp_reset_sent" && event["local"] == address.as_str()
+        });
+        assert_eq!(sent["remote"], received["local"]);
+    }
     let calls = of_pid(&events, client);
     one(&calls, "connect", |event| event["errno"] == "ECONNREFUSED");
 }

@@ -276,11 +276,15 @@ impl Wanted {
         let pid =
             self.pids.is_empty() || self.pids.iter().any(|p| [made.pid, made.tid].contains(p));
         let comm = self.comms.is_empty() || made.tid.is_multiple_of(2);
-        let failed = !self.failed || call.is_some_and(|call| call.errno().is_some());
+        let failed = !self.failed || call.and_then(|call| call.errno()).is_some_and(|e| e < 512);
         let long = self
             .least_ns
             .is_none_or(|ns| call.and_then(|call| call.dur_ns()).is_some_and(|dur| dur >= ns));
-        let time = (self.since_ns..=self.until_ns).contains(&made.ts_ns);
+        // A call that has not returned is part of all the time since its entry.
+        let unfinished = call.filter(|_| event.has(recorder::event::wire::flag::UNFINISHED));
+        let age_ns = unfinished.and_then(|call| call.dur_ns()).unwrap_or_default();
+        let entered_ns = made.ts_ns.saturating_sub(age_ns);
+        let time = made.ts_ns >= self.since_ns && entered_ns <= self.until_ns;
         let path = self.path.is_none_or(|path| {
             made.attached.iter().any(|(index, _, bytes)| {
                 let index = usize::from(*index);

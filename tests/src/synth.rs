@@ -264,8 +264,8 @@ impl Synth {
         let mut blocks = blocks_of(frozen.baseline.to_events(), Class::Context);
         blocks.extend(frozen.blocks);
         blocks.extend(blocks_of(self.unfinished.iter().map(Made::as_event), Class::Unfinished));
-        let contents = Contents { header: &header, blocks: &blocks, asked: Instant::now() };
-        snapshot::write(directory, &contents).expect("the snapshot is written").path
+        let contents = Contents { header: &header, blocks, asked: Instant::now() };
+        snapshot::write(directory, contents).expect("the snapshot is written").path
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) const BASE: &[Program] = &[
     program("false", "coreutils", "the shortest process that fails"),
     program("mkfifo", "coreutils", "something an open blocks on"),
     program("dd", "coreutils", "many calls of a known number"),
+    program("setpriv", "util-linux", "a process without privileges"),
 ];
 
 /// What `cargo xtask vm` runs on this side.

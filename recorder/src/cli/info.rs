@@ -170,6 +170,10 @@ impl<'a> Info<'a> {
                 "dump      durable after {total_ms} ms; rings read {drain:.2} ms, frozen {freeze:.2} ms"
             )?;
         }
+        let cut = reader.header().context_cut;
+        if cut > 0 {
+            writeln!(out, "missing   {} threads of the context: no room", grouped(cut))?;
+        }
         for Missing { what, why } in self.missing {
             writeln!(out, "missing   {}: {}", printable(what), printable(why))?;
         }

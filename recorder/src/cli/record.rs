@@ -361,7 +361,7 @@ fn reload(arguments: &Arguments, started: &Started) {
     match arguments.config() {
         Ok(config) => {
             let limits = limits(&config, started.ring_total_bytes);
-            match started.handle.set_limits(limits) {
+            match started.handle.set_limits(limits, config.memory_bytes) {
                 Ok(()) => tracing::info!("configuration read again"),
                 Err(error) => tracing::error!("the new configuration was not taken: {error}"),
             }

@@ -139,9 +139,6 @@ fn write_events(
         &|entry| filter.rules_out(entry),
         &mut |bytes| bar.set_position(bytes),
         &mut |event, processes| {
-            if filter.is_past(event.ts_ns) {
-                return ControlFlow::Break(());
-            }
             if filter.passes(event, processes) {
                 result = exporter.event(event, processes, out);
             }

@@ -28,32 +28,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(client_failure)?;
     to_stdout(|out| match arguments.format {
         Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, &shown(&status))?;
+            serde_json::to_writer_pretty(&mut *out, &status)?;
             out.write_all(b"\n")
         }
         Format::Text => text(&status, out),
     })
 }
 
-/// The fields as they are promised: `window` is an object.
-fn shown(status: &Status) -> serde_json::Value {
-    let mut value = serde_json::to_value(status).unwrap_or_default();
-    if let Some(object) = value.as_object_mut() {
-        let classes = object.remove("window").unwrap_or_default();
-        let span = object.remove("span_s").unwrap_or_default();
-        let asked = object.remove("asked_s").unwrap_or_default();
-        let window = serde_json::json!({"span_s": span, "asked_s": asked, "classes": classes});
-        object.insert("window".to_string(), window);
-    }
-    value
-}
-
 fn text(status: &Status, out: &mut Out) -> io::Result<()> {
     let health = &status.health;
     let verb = if health.recording { "recording" } else { "NOT RECORDING YET" };
     writeln!(out, "{verb}, {} as process {}", status.program, status.pid)?;
-    writeln!(out, "window    {:.1} s of {} s", health.span_s, health.asked_s)?;
-    for class in &health.window {
+    let window = &health.window;
+    writeln!(out, "window    {:.1} s of {} s asked for", window.span_s, window.asked_s)?;
+    for class in &window.classes {
         writeln!(
             out,
             "  {:<10}{:>10.1} s{:>16} events{:>12}",
@@ -73,6 +61,7 @@ fn text(status: &Status, out: &mut Out) -> io::Result<()> {
     writeln!(out, "memory    {} of {}", bytes(memory.total), bytes(memory.limit))?;
     let parts = [
         ("rings", memory.rings),
+        ("slots", memory.slots),
         ("window", memory.window),
         ("open", memory.open),
         ("pinned", memory.pinned),
@@ -81,11 +70,7 @@ fn text(status: &Status, out: &mut Out) -> io::Result<()> {
     for (name, part) in parts {
         writeln!(out, "  {name:<10}{:>12}", bytes(part))?;
     }
-    writeln!(
-        out,
-        "cpu       {:.2} % of one CPU since start, {:.0} s ago",
-        status.cpu_percent, status.uptime_s
-    )?;
+    writeln!(out, "cpu       {:.2} % of one CPU, up {:.0} s", health.cpu_percent, status.uptime_s)?;
     writeln!(out, "segments  {}", health.segments)?;
     writeln!(out, "snapshots {}", status.snapshots)?;
     for missing in &status.missing {

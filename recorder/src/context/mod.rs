@@ -37,9 +37,9 @@ pub struct ThreadFacts {
     pub as_of_ns: u64,
     /// Its name.
     pub comm: Vec<u8>,
-    /// Its program.
+    /// Its program; only the leader of a process has it.
     pub program: Vec<u8>,
-    /// Its arguments, each ended by a NUL.
+    /// Its arguments, each ended by a NUL; only the leader of a process has them.
     pub args: Vec<u8>,
 }
 
@@ -50,11 +50,18 @@ impl ThreadFacts {
 }
 
 /// Every thread, by its id.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Processes {
     threads: BTreeMap<u32, ThreadFacts>,
     bytes: u64,
+    bytes_max: u64,
     cut: u64,
+}
+
+impl Default for Processes {
+    fn default() -> Processes {
+        Processes { threads: BTreeMap::new(), bytes: 0, bytes_max: u64::MAX, cut: 0 }
+    }
 }
 
 impl Processes {
@@ -83,7 +90,13 @@ impl Processes {
         self.bytes
     }
 
-    /// Threads that were left out because there were too many.
+    /// The same, in at most `bytes_max` from now on; what is there already stays.
+    pub fn bounded(mut self, bytes_max: u64) -> Processes {
+        self.bytes_max = bytes_max;
+        self
+    }
+
+    /// Threads that were left out because there were too many, or too large ones.
     pub fn cut(&self) -> u64 {
         self.cut
     }
@@ -93,16 +106,22 @@ impl Processes {
         self.threads.iter().map(|(tid, facts)| (*tid, facts))
     }
 
-    /// Sets what is known of a thread.
-    pub fn insert(&mut self, tid: u32, facts: ThreadFacts) {
-        if self.threads.len() >= THREADS_MAX && !self.threads.contains_key(&tid) {
+    /// Sets what is known of a thread. Where there is no room its program and
+    /// arguments are left out, then the thread; both are counted.
+    pub fn insert(&mut self, tid: u32, mut facts: ThreadFacts) {
+        self.remove(tid);
+        if self.bytes + facts.bytes() > self.bytes_max {
+            facts.program.clear();
+            facts.args.clear();
             self.cut += 1;
+        }
+        let fits = self.bytes + facts.bytes() <= self.bytes_max;
+        if self.threads.len() >= THREADS_MAX || !fits {
+            self.cut += u64::from(fits);
             return;
         }
         self.bytes += facts.bytes();
-        if let Some(before) = self.threads.insert(tid, facts) {
-            self.bytes -= before.bytes();
-        }
+        self.threads.insert(tid, facts);
     }
 
     fn remove(&mut self, tid: u32) {
@@ -179,6 +198,9 @@ impl Processes {
         let (child_pid, child_tid) = (event.number(0) as u32, event.number(1) as u32);
         let parent = self.threads.get(&event.tid).cloned().unwrap_or_default();
         let is_thread = child_pid == event.pid;
+        // Program and arguments belong to the process: its leader has them.
+        let leader = if is_thread { None } else { self.threads.get(&event.pid).cloned() };
+        let leader = leader.unwrap_or_default();
         self.update(child_tid, event.ts_ns, |facts| {
             *facts = ThreadFacts {
                 pid: child_pid,
@@ -186,8 +208,8 @@ impl Processes {
                 start_ns: event.ts_ns,
                 as_of_ns: event.ts_ns,
                 comm: parent.comm,
-                program: parent.program,
-                args: parent.args,
+                program: leader.program,
+                args: leader.args,
             };
         });
     }

@@ -13,6 +13,8 @@ const TICK_NS: u64 = 10_000_000;
 /// its exit is among the events.
 pub fn scan() -> Processes {
     let mut processes = Processes::default();
+    // `/proc` counts from the boot with suspends, events without.
+    let suspended_ns = clock::suspended_ns();
     for pid in numbers(Path::new("/proc")) {
         let directory = format!("/proc/{pid}");
         let program = fs::read_link(format!("{directory}/exe"))
@@ -32,11 +34,11 @@ pub fn scan() -> Processes {
                 ThreadFacts {
                     pid,
                     ppid,
-                    start_ns: ticks.saturating_mul(TICK_NS),
+                    start_ns: ticks.saturating_mul(TICK_NS).saturating_sub(suspended_ns),
                     as_of_ns,
                     comm: comm.to_vec(),
-                    program: program.clone(),
-                    args: args.clone(),
+                    program: if tid == pid { program.clone() } else { Vec::new() },
+                    args: if tid == pid { args.clone() } else { Vec::new() },
                 },
             );
         }

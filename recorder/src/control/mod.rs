@@ -54,8 +54,6 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since it began to record.
     pub uptime_s: f64,
-    /// CPU time of the daemon since its start, in percent of one CPU.
-    pub cpu_percent: f64,
     /// Where snapshots go.
     pub snapshots: String,
     /// What this kernel does not give.

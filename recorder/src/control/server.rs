@@ -5,10 +5,7 @@ use std::{
     io::{self, ErrorKind},
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,10 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use rustix::{
-    fs::FlockOperation,
-    time::{ClockId, clock_gettime},
-};
+use rustix::fs::FlockOperation;
 use tokio::{io::AsyncReadExt as _, net::UnixListener};
 
 use super::{DumpAnswer, DumpOrder, Problem, Status};
@@ -34,9 +28,6 @@ use crate::{
 
 /// The largest request body.
 const BODY_BYTES_MAX: usize = 256 * 1024;
-
-/// Snapshots asked for at the same time; one more is told to try later.
-const DUMPS_MAX: usize = 16;
 
 /// The longest `post`: whoever wants more asks twice.
 const POST_NS_MAX: u64 = 600_000_000_000;
@@ -141,23 +132,16 @@ pub struct Serving {
     pub started: Instant,
 }
 
-#[derive(Clone)]
-struct Shared {
-    serving: Serving,
-    dumps: Arc<AtomicUsize>,
-}
-
 /// Answers requests until the future is dropped.
 pub async fn serve(bound: Bound, serving: Serving) -> io::Result<()> {
     let listener = UnixListener::from_std(bound.listener.try_clone()?)?;
-    let shared = Shared { serving, dumps: Arc::new(AtomicUsize::new(0)) };
     let router = Router::new()
         .route("/v1/dump", post(dump))
         .route("/v1/status", get(status))
         .route("/v1/snapshots/{name}", get(snapshot))
         .fallback(async || problem(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(shared);
+        .with_state(serving);
     axum::serve(listener, router).await
 }
 
@@ -171,40 +155,18 @@ fn problem(status: StatusCode, detail: impl fmt::Display) -> Response {
     (status, kind, Json(problem)).into_response()
 }
 
-/// Gives its place back however the request ends.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(places: &Arc<AtomicUsize>) -> Option<Place> {
-        let place = Place(Arc::clone(places));
-        (places.fetch_add(1, Ordering::AcqRel) < DUMPS_MAX).then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 async fn dump(
-    State(shared): State<Shared>,
+    State(serving): State<Serving>,
     order: Result<Json<DumpOrder>, axum::extract::rejection::JsonRejection>,
 ) -> Response {
     let order = match order {
         Ok(Json(order)) => order,
         Err(rejection) => return problem(rejection.status(), rejection.body_text()),
     };
-    if !shared.serving.handle.is_recording() {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "not recording yet: try again");
-    }
     let post_ns = order.post_ns.unwrap_or_default();
     if post_ns > POST_NS_MAX {
         return problem(StatusCode::BAD_REQUEST, "post is at most ten minutes");
     }
-    let Some(place) = Place::take(&shared.dumps) else {
-        return problem(StatusCode::TOO_MANY_REQUESTS, "too many snapshots at once: try again");
-    };
     let at_ns = crate::clock::monotonic_ns();
     if post_ns > 0 {
         tokio::time::sleep(Duration::from_nanos(post_ns)).await;
@@ -216,14 +178,10 @@ async fn dump(
         at_ns,
         ..Trigger::default()
     };
-    let request = DumpRequest { trigger, since_ns: order.since_ns.map(|ns| ns + post_ns) };
-    let dumper = Arc::clone(&shared.serving.dumper);
-    // The place is held by the work, not by the client's patience.
-    let taken = tokio::task::spawn_blocking(move || {
-        let taken = dumper.take(request);
-        drop(place);
-        taken
-    });
+    let request =
+        DumpRequest { trigger, since_ns: order.since_ns.map(|ns| ns.saturating_add(post_ns)) };
+    let dumper = Arc::clone(&serving.dumper);
+    let taken = tokio::task::spawn_blocking(move || dumper.take(request));
     match taken.await {
         Ok(Ok(written)) => {
             let name = written.path.file_name().unwrap_or_default().to_string_lossy();
@@ -250,12 +208,12 @@ fn status_of(error: &DumpError) -> StatusCode {
             StatusCode::INSUFFICIENT_STORAGE
         }
         DumpError::Write(WriteError::Exists(_)) => StatusCode::CONFLICT,
-        DumpError::Recorder(_) => StatusCode::SERVICE_UNAVAILABLE,
+        DumpError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        DumpError::Recorder(_) | DumpError::NotRecording => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
-async fn status(State(shared): State<Shared>) -> Response {
-    let Shared { serving, .. } = shared;
+async fn status(State(serving): State<Serving>) -> Response {
     let handle = serving.handle.clone();
     let health = match tokio::task::spawn_blocking(move || handle.health()).await {
         Ok(Ok(health)) => health,
@@ -263,26 +221,23 @@ async fn status(State(shared): State<Shared>) -> Response {
         Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, error),
     };
     let uptime_s = serving.started.elapsed().as_secs_f64();
-    let cpu = clock_gettime(ClockId::ProcessCPUTime);
-    let cpu_s = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
     Json(Status {
         health,
         program: serving.dumper.host().program.clone(),
         pid: std::process::id(),
         uptime_s,
-        cpu_percent: if uptime_s > 0.0 { 100.0 * cpu_s / uptime_s } else { 0.0 },
         snapshots: serving.dumper.directory().to_string_lossy().into_owned(),
         missing: serving.dumper.host().missing.clone(),
     })
     .into_response()
 }
 
-async fn snapshot(State(shared): State<Shared>, UrlPath(name): UrlPath<String>) -> Response {
+async fn snapshot(State(serving): State<Serving>, UrlPath(name): UrlPath<String>) -> Response {
     let known = !name.contains(['/', '\0']) && !name.starts_with('.') && name.ends_with(".kfr");
     if !known {
         return problem(StatusCode::NOT_FOUND, "there is no snapshot of this name");
     }
-    let path = shared.serving.dumper.directory().join(&name);
+    let path = serving.dumper.directory().join(&name);
     let file = match tokio::fs::File::open(&path).await {
         Ok(file) => file,
         Err(error) => return problem(StatusCode::NOT_FOUND, error),

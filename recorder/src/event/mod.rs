@@ -144,9 +144,10 @@ impl<'e, 'a> Call<'e, 'a> {
         self.event.number(1).cast_signed()
     }
 
-    /// How long it took, or has lasted; `None` when its entry was not seen.
+    /// How long it took, or has lasted; `None` when its entry was not seen, or when it
+    /// ends where it begins (`exit`).
     pub fn dur_ns(&self) -> Option<u64> {
-        (!self.event.has(flag::NO_ENTRY)).then(|| self.event.number(2))
+        (!self.event.has(flag::NO_ENTRY | flag::NO_RETURN)).then(|| self.event.number(2))
     }
 
     /// Its arguments.

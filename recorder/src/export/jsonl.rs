@@ -68,7 +68,10 @@ impl Serialize for Object<'_> {
         map.serialize_entry("ts", &rfc3339(self.clock.wall_ns(event.ts_ns)))?;
         map.serialize_entry("ts_ns", &event.ts_ns.to_string())?;
         map.serialize_entry("kind", event.kind.schema().name)?;
-        map.serialize_entry("cpu", &event.cpu)?;
+        // A call that has not returned is nowhere in particular.
+        if !event.has(flag::UNFINISHED) {
+            map.serialize_entry("cpu", &event.cpu)?;
+        }
         if event.tid != 0 {
             map.serialize_entry("pid", &event.pid)?;
             map.serialize_entry("tid", &event.tid)?;

@@ -110,12 +110,9 @@ impl Text {
             None => self.line.push_str(" = ?"),
         }
         match call.dur_ns() {
-            Some(dur) if event.has(flag::NO_RETURN) && dur > 0 => {
-                self.line.push_str(&format!(" <ended after {}>", seconds(dur)));
-            }
-            Some(_) if event.has(flag::NO_RETURN) => {}
             Some(dur) => self.line.push_str(&format!(" <{}>", seconds(dur))),
-            None => self.line.push_str(" <entry not seen>"),
+            None if event.has(flag::NO_ENTRY) => self.line.push_str(" <entry not seen>"),
+            None => {}
         }
         if event.has(flag::LATE) && !event.attached().is_empty() {
             self.line.push_str(" <strings read late>");

@@ -10,7 +10,7 @@ use crate::{
     clock::parse_duration_ns,
     context::Processes,
     event::{
-        Attached, Call, Event, Kind, Meaning,
+        Attached, Call, Class, Event, Kind, Meaning,
         syscall::{self, Abi, Groups},
         wire,
     },
@@ -100,19 +100,24 @@ impl Filter {
     /// Whether no event of the block can pass, by what the index says of it.
     pub fn rules_out(&self, entry: &BlockEntry) -> bool {
         let meta = &entry.meta;
+        if meta.class == Class::Unfinished {
+            return false;
+        }
         meta.last_ns < self.since_ns || meta.first_ns > self.until_ns
-    }
-
-    /// Whether no later event can pass.
-    pub fn is_past(&self, ts_ns: u64) -> bool {
-        ts_ns > self.until_ns
     }
 
     /// Whether an event is wanted.
     pub fn passes(&self, event: &Event<'_>, processes: &Processes) -> bool {
-        // A loss that reaches into the time that was asked for is part of it.
-        let until_ns = if event.kind == Kind::Lost { event.number(2) } else { event.ts_ns };
-        if until_ns < self.since_ns || event.ts_ns > self.until_ns {
+        // A loss that reaches into the time that was asked for is part of it, and so
+        // is a call that was running then and had not returned at the end.
+        let (first_ns, last_ns) = match Call::of(event) {
+            _ if event.kind == Kind::Lost => (event.ts_ns, event.number(2)),
+            Some(call) if event.has(wire::flag::UNFINISHED) => {
+                (event.ts_ns.saturating_sub(call.dur_ns().unwrap_or_default()), event.ts_ns)
+            }
+            _ => (event.ts_ns, event.ts_ns),
+        };
+        if last_ns < self.since_ns || first_ns > self.until_ns {
             return false;
         }
         if event.kind == Kind::Lost {
@@ -149,7 +154,9 @@ impl Filter {
             return true;
         }
         let Some(call) = Call::of(event) else { return false };
-        let failed = !self.failed || call.errno().is_some();
+        // A call that a signal interrupts and the kernel may make again has not failed
+        // for its program: ERESTARTSYS and its like are 512 and more.
+        let failed = !self.failed || call.errno().is_some_and(|errno| errno < 512);
         let long =
             self.duration_ns.is_none_or(|least| call.dur_ns().is_some_and(|dur| dur >= least));
         failed && long
@@ -301,6 +308,21 @@ mod tests {
         let slow = FilterWords { duration: Some("1ms".to_string()), ..FilterWords::default() };
         assert!(filter(slow.clone()).passes(&call(0, 0, 1_000_000), &processes));
         assert!(!filter(slow).passes(&call(0, 0, 999_999), &processes));
+    }
+
+    /// The unfinished calls have the time of the freeze, a moment after the trigger:
+    /// `--until t` hid just what one looks for.
+    #[test]
+    fn a_call_that_was_running_then_passes() {
+        let processes = Processes::default();
+        let mut unfinished = call(0, 0, 300);
+        unfinished.flags = wire::flag::UNFINISHED;
+        let mut filter = filter(FilterWords::default());
+        filter.until_ns = 400;
+        assert!(filter.passes(&unfinished, &processes), "entered at 200");
+        assert!(!filter.passes(&call(0, 0, 300), &processes), "returned at 500");
+        filter.until_ns = 199;
+        assert!(!filter.passes(&unfinished, &processes), "not yet entered");
     }
 
     #[test]

@@ -7,7 +7,10 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -46,8 +49,14 @@ pub struct Dumper {
     directory: PathBuf,
     /// What does not change between snapshots.
     host: Header,
+    /// Snapshots asked for and not finished.
+    asked: AtomicUsize,
     writing: Mutex<()>,
 }
+
+/// Snapshots asked for at the same time; each holds blocks of its moment, so one
+/// more is told to try later.
+const DUMPS_MAX: usize = 8;
 
 /// What a dumper needs to know of the recording.
 pub struct DumperSetup {
@@ -76,6 +85,10 @@ pub enum DumpError {
     Recorder(RecorderError),
     /// The file could not be written.
     Write(WriteError),
+    /// No event of our own has come through yet.
+    NotRecording,
+    /// Too many are being taken.
+    TooMany,
 }
 
 impl std::fmt::Display for DumpError {
@@ -83,6 +96,8 @@ impl std::fmt::Display for DumpError {
         match self {
             DumpError::Recorder(error) => write!(f, "{error}"),
             DumpError::Write(error) => write!(f, "{error}"),
+            DumpError::NotRecording => write!(f, "not recording yet: try again"),
+            DumpError::TooMany => write!(f, "{DUMPS_MAX} snapshots are being taken: try again"),
         }
     }
 }
@@ -102,6 +117,7 @@ impl Dumper {
             own_pid: setup.own_pid,
             native: setup.native,
             directory: setup.directory,
+            asked: AtomicUsize::new(0),
             writing: Mutex::new(()),
         }
     }
@@ -118,6 +134,19 @@ impl Dumper {
 
     /// Takes a snapshot and answers when it is durable.
     pub fn take(&self, request: DumpRequest) -> Result<Written, DumpError> {
+        if !self.handle.is_recording() {
+            return Err(DumpError::NotRecording);
+        }
+        if self.asked.fetch_add(1, Ordering::AcqRel) >= DUMPS_MAX {
+            self.asked.fetch_sub(1, Ordering::AcqRel);
+            return Err(DumpError::TooMany);
+        }
+        let taken = self.take_one(request);
+        self.asked.fetch_sub(1, Ordering::AcqRel);
+        taken
+    }
+
+    fn take_one(&self, request: DumpRequest) -> Result<Written, DumpError> {
         let asked = Instant::now();
         // The moment of the snapshot is the moment of the request, even when
         // another one is being written.
@@ -133,11 +162,12 @@ impl Dumper {
         let mut all = blocks_of(baseline.to_events(), Class::Context);
         all.extend(blocks);
         all.extend(blocks_of(unfinished.iter().map(OwnedEvent::as_event), Class::Unfinished));
-        let contents = Contents { header: &header, blocks: &all, asked };
-        snapshot::write(&self.directory, &contents).map_err(DumpError::Write)
+        let contents = Contents { header: &header, blocks: all, asked };
+        snapshot::write(&self.directory, contents).map_err(DumpError::Write)
     }
 
     fn header(&self, frozen: &Frozen, request: DumpRequest) -> Header {
+        let since_ns = request.since_ns;
         let mut header = self.host.clone();
         header.clock = frozen.clock;
         header.trigger = request.trigger;
@@ -148,6 +178,9 @@ impl Dumper {
         header.drain_us = frozen.drain.as_micros() as u64;
         header.ledger = frozen.ledger.clone();
         header.window = window_info(&frozen.window, frozen.moment_ns);
+        header.window.asked_ns = since_ns
+            .map_or(header.window.asked_ns, |since_ns| since_ns.min(header.window.asked_ns));
+        header.context_cut = frozen.window.baseline.cut();
         header
     }
 
@@ -176,6 +209,10 @@ impl Dumper {
             before.remove(&call.tid);
         }
         before.retain(|_, call| call.still_running());
+        // Whoever has a slot by now was between two calls a moment ago.
+        for call in probe::unfinished_calls(&self.lister).unwrap_or_default() {
+            before.remove(&call.tid);
+        }
         let age_ns = moment_ns.saturating_sub(self.attached_ns);
         events.extend(before.values().map(|call| {
             OwnedEvent::of_call(call, moment_ns, age_ns, self.native, flag::BEFORE_RECORDING)

@@ -26,9 +26,13 @@ use crate::{
     clock::{self, ClockAnchor},
     context::Processes,
     decode::decode,
-    event::{Class, Kind, syscall::Abi, wire::CANARY_PID},
+    event::{
+        Class, Event, Kind,
+        syscall::Abi,
+        wire::{CANARY_PID, lost},
+    },
     loss::Ledger,
-    probe::{CutAnswer, ProbeError, Probes},
+    probe::{self, CutAnswer, ProbeError, Probes},
     ring::{RecordSource, Wake},
     window::{FrozenWindow, Holding, Window, WindowLimits},
 };
@@ -104,14 +108,12 @@ pub struct Frozen {
 pub struct Health {
     /// Whether an event of our own came through the whole path.
     pub recording: bool,
-    /// What the window holds, by class: name, events, bytes, seconds.
-    pub window: Vec<ClassHealth>,
-    /// The longest span of a class, seconds.
-    pub span_s: f64,
-    /// The span that was asked for, seconds.
-    pub asked_s: f64,
+    /// What the window holds.
+    pub window: WindowHealth,
     /// Events a second, over the last second or more.
     pub events_per_s: f64,
+    /// CPU time of the daemon over the same time, in percent of one CPU.
+    pub cpu_percent: f64,
     /// Compressed bytes per event of the window.
     pub bytes_per_event: f64,
     /// Bytes, part by part.
@@ -120,6 +122,17 @@ pub struct Health {
     pub segments: usize,
     /// The books.
     pub ledger: Ledger,
+}
+
+/// How far back the window goes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct WindowHealth {
+    /// The longest span of a class, seconds.
+    pub span_s: f64,
+    /// The span that was asked for, seconds.
+    pub asked_s: f64,
+    /// Class by class.
+    pub classes: Vec<ClassHealth>,
 }
 
 /// What the window holds of one class.
@@ -140,6 +153,8 @@ pub struct ClassHealth {
 pub struct MemoryHealth {
     /// The rings, in the kernel.
     pub rings: u64,
+    /// The slots of all threads, in the kernel.
+    pub slots: u64,
     /// Sealed blocks.
     pub window: u64,
     /// Columns that are still open.
@@ -157,7 +172,7 @@ pub struct MemoryHealth {
 enum Message {
     Freeze(SyncSender<Result<Frozen, RecorderError>>),
     Health(SyncSender<Result<Health, RecorderError>>),
-    Limits(WindowLimits),
+    Limits(WindowLimits, u64),
     Stop,
 }
 
@@ -185,9 +200,9 @@ impl Handle {
         self.ask(Message::Health)
     }
 
-    /// Changes the limits of the window.
-    pub fn set_limits(&self, limits: WindowLimits) -> Result<(), RecorderError> {
-        self.send(Message::Limits(limits))
+    /// Changes the limits of the window, and `--memory` they follow from.
+    pub fn set_limits(&self, limits: WindowLimits, memory_bytes: u64) -> Result<(), RecorderError> {
+        self.send(Message::Limits(limits, memory_bytes))
     }
 
     /// Ends the recording.
@@ -231,8 +246,18 @@ pub struct Recorder<S> {
     ring_bytes: u64,
     memory_bytes: u64,
     nonce: u64,
-    /// When the rate was last taken, how many events there were, and the rate.
-    rate: (Instant, u64, f64),
+    rate: Rate,
+    /// Events the kernel skipped, at the last cut, and when that was.
+    skipped: (u64, u64),
+}
+
+/// What is counted about every second.
+struct Rate {
+    since: Instant,
+    events: u64,
+    cpu_ns: u64,
+    events_per_s: f64,
+    cpu_percent: f64,
 }
 
 /// What a recording needs beside its rings.
@@ -269,7 +294,14 @@ impl<S: RecordSource> Recorder<S> {
             ring_bytes: setup.ring_bytes,
             memory_bytes: setup.memory_bytes,
             nonce: 0,
-            rate: (Instant::now(), 0, 0.0),
+            rate: Rate {
+                since: Instant::now(),
+                events: 0,
+                cpu_ns: clock::own_cpu_ns(),
+                events_per_s: 0.0,
+                cpu_percent: 0.0,
+            },
+            skipped: (0, clock::monotonic_ns()),
         };
         (recorder, handle)
     }
@@ -287,7 +319,10 @@ impl<S: RecordSource> Recorder<S> {
                     // Whoever asked may be gone: then nobody needs the answer.
                     Message::Freeze(answer) => drop(answer.send(self.freeze())),
                     Message::Health(answer) => drop(answer.send(self.health())),
-                    Message::Limits(limits) => self.window.set_limits(limits),
+                    Message::Limits(limits, memory_bytes) => {
+                        self.window.set_limits(limits);
+                        self.memory_bytes = memory_bytes;
+                    }
                     Message::Stop => return Ok(()),
                 }
             }
@@ -357,7 +392,24 @@ impl<S: RecordSource> Recorder<S> {
                 }
             }
         }
+        self.note_skipped();
         Ok(())
+    }
+
+    /// Puts what the kernel skipped since the last cut into the stream. Nobody knows
+    /// when in between that was, nor on which CPU.
+    fn note_skipped(&mut self) {
+        let (before, since_ns) = self.skipped;
+        let skipped = self.probes.kernel_skipped();
+        let now_ns = clock::monotonic_ns();
+        if skipped > before {
+            let mut lost = Event::new(Kind::Lost, since_ns);
+            for number in [u64::from(lost::KERNEL_SKIPPED), skipped - before, now_ns] {
+                lost.push_number(number);
+            }
+            self.window.push(&lost);
+        }
+        self.skipped = (skipped, now_ns);
     }
 
     /// The books at the cut that was just made.
@@ -365,7 +417,7 @@ impl<S: RecordSource> Recorder<S> {
         let at_cut = self.probes.counters_at_cut()?;
         let running = self.probes.counters()?;
         let mut ledger = self.tally.ledger(&at_cut, &running, self.native);
-        let skipped = self.probes.kernel_skipped();
+        let (skipped, _) = self.skipped;
         ledger.seen += skipped;
         if skipped > 0 {
             *ledger.lost.entry("kernel_skipped".to_string()).or_default() += skipped;
@@ -390,13 +442,19 @@ impl<S: RecordSource> Recorder<S> {
     }
 
     fn take_rate(&mut self) {
-        let (since, before, _) = self.rate;
-        let elapsed = since.elapsed();
-        if elapsed >= Duration::from_secs(1) {
-            let events = self.window.events();
-            let rate = (events - before) as f64 / elapsed.as_secs_f64();
-            self.rate = (Instant::now(), events, rate);
+        let elapsed = self.rate.since.elapsed();
+        if elapsed < Duration::from_secs(1) {
+            return;
         }
+        let (events, cpu_ns) = (self.window.events(), clock::own_cpu_ns());
+        let seconds = elapsed.as_secs_f64();
+        self.rate = Rate {
+            since: Instant::now(),
+            events_per_s: (events - self.rate.events) as f64 / seconds,
+            cpu_percent: (cpu_ns.saturating_sub(self.rate.cpu_ns)) as f64 / 1e7 / seconds,
+            events,
+            cpu_ns,
+        };
     }
 
     fn health(&mut self) -> Result<Health, RecorderError> {
@@ -415,22 +473,27 @@ impl<S: RecordSource> Recorder<S> {
         });
         let events: u64 = holdings.iter().map(|holding| holding.events).sum();
         let rings = self.ring_bytes * self.source.cpus() as u64;
+        let slots = probe::slots_bytes();
         let memory = MemoryHealth {
             rings,
+            slots,
             window: self.window.sealed_bytes(),
             open: self.window.open_bytes(),
             pinned: self.window.pinned_bytes(),
             baseline: self.window.baseline_bytes(),
-            total: rings + self.window.bytes(),
+            total: rings + slots + self.window.bytes(),
             limit: self.memory_bytes,
         };
         let held = memory.window + memory.open;
         Ok(Health {
             recording: self.recording.load(Ordering::Acquire),
-            window: classes.collect(),
-            span_s: holdings.iter().map(span).fold(0.0, f64::max),
-            asked_s: self.window.limits().span_ns as f64 / 1e9,
-            events_per_s: self.rate.2,
+            window: WindowHealth {
+                span_s: holdings.iter().map(span).fold(0.0, f64::max),
+                asked_s: self.window.limits().span_ns as f64 / 1e9,
+                classes: classes.collect(),
+            },
+            events_per_s: self.rate.events_per_s,
+            cpu_percent: self.rate.cpu_percent,
             bytes_per_event: if events == 0 { 0.0 } else { held as f64 / events as f64 },
             memory,
             segments: self.window.segments(),

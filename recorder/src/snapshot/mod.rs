@@ -87,6 +87,9 @@ pub struct Header {
     pub memory_bytes: u64,
     /// What this kernel could not give.
     pub missing: Vec<Missing>,
+    /// Threads of the context that were left out, or have no program and arguments,
+    /// because there was no room.
+    pub context_cut: u64,
     /// Where every event is.
     pub ledger: Ledger,
 }

@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 
 use super::{
     Header, Trailer,
@@ -67,8 +67,9 @@ impl std::error::Error for WriteError {}
 pub struct Contents<'a> {
     /// What is known at the start.
     pub header: &'a Header,
-    /// The blocks, context first.
-    pub blocks: &'a [Block],
+    /// The blocks, context first. Each is let go as soon as it is written: the
+    /// window may need its memory.
+    pub blocks: Vec<Block>,
     /// When the snapshot was asked for.
     pub asked: Instant,
 }
@@ -109,6 +110,8 @@ impl Target {
             OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o640);
         let file = rustix::fs::openat(&opened, &temporary, flags, mode).map_err(failed)?;
+        // Held until the file is closed: it says that somebody is still writing.
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(failed)?;
         Ok(Target {
             directory: opened,
             directory_path: directory.to_path_buf(),
@@ -154,13 +157,18 @@ impl Drop for Target {
     }
 }
 
-/// Removes what a crash left of unfinished files. Answers how many there were.
+/// Removes what a crash left of unfinished files; those that somebody still writes
+/// are locked and stay. Answers how many there were.
 pub fn remove_leftovers(directory: &Path) -> io::Result<usize> {
     let mut removed = 0;
     for entry in std::fs::read_dir(directory)?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with('.') && name.ends_with(TEMPORARY) && entry.file_type()?.is_file() {
+        if !name.starts_with('.') || !name.ends_with(TEMPORARY) || !entry.file_type()?.is_file() {
+            continue;
+        }
+        let file = File::open(entry.path())?;
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             std::fs::remove_file(entry.path())?;
             removed += 1;
         }
@@ -210,7 +218,7 @@ impl<W: Write> Write for Counted<W> {
 }
 
 /// Writes a snapshot into `directory` and makes it durable.
-pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Written, WriteError> {
+pub fn write(directory: &Path, contents: Contents<'_>) -> Result<Written, WriteError> {
     let name = snapshot_name(contents.header);
     let path = directory.join(&name);
     let target = Target::create(directory)?;
@@ -220,7 +228,7 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Written, Write
     Ok(Written { path, bytes, total_ms })
 }
 
-fn write_frames(file: &File, contents: &Contents<'_>) -> io::Result<(u64, u64)> {
+fn write_frames(file: &File, contents: Contents<'_>) -> io::Result<(u64, u64)> {
     let mut out = Counted { inner: BufWriter::with_capacity(1 << 20, file), bytes: 0 };
     let mut frames: Vec<(u32, u32)> = Vec::new();
     let mut put = |out: &mut Counted<BufWriter<&File>>, frame: &[u8], raw: u32| {

@@ -100,6 +100,14 @@ impl Block {
         }
     }
 
+    /// Whether somebody else, a dump, holds it too.
+    fn is_shared(&self) -> bool {
+        match self {
+            Block::Sealed(block) => !block.frame.is_unique(),
+            Block::Handed(block) => Arc::strong_count(block) > 1,
+        }
+    }
+
     fn bytes(&self) -> u64 {
         match self {
             Block::Sealed(block) => block.frame.len() as u64,
@@ -223,8 +231,8 @@ pub struct Window {
     open: Vec<[Open; Class::RECORDED.len()]>,
     baseline: Arc<Processes>,
     sealed_bytes: u64,
-    /// Frames that left the window and are still being written to a file.
-    pinned: Vec<Bytes>,
+    /// Blocks that left the window and are still being written to a file.
+    pinned: Vec<Block>,
     events: u64,
     evicted: Evicted,
 }
@@ -242,7 +250,7 @@ impl Window {
             newest_ns: 0,
             open_bytes_max: open_bytes_max(limits, cpus),
             open: (0..cpus).map(|_| Default::default()).collect(),
-            baseline: Arc::new(baseline),
+            baseline: Arc::new(baseline.bounded(limits.bytes_max / 4)),
             sealed_bytes: 0,
             pinned: Vec::new(),
             events: 0,
@@ -334,31 +342,44 @@ impl Window {
 
     /// Drops what is older than the window, then what does not fit.
     fn evict(&mut self) {
-        self.pinned.retain(|frame| !frame.is_unique());
+        self.pinned.retain(Block::is_shared);
         let oldest_ns = self.newest_ns.saturating_sub(self.limits.span_ns);
         while self.segments.front().is_some_and(|segment| segment.last_ns < oldest_ns) {
             if let Some(segment) = self.segments.pop_front() {
                 self.drop_blocks(segment.blocks);
             }
         }
-        for class in [Class::Bulk, Class::Precious, Class::State] {
-            while self.bytes() > self.limits.bytes_max && self.evict_oldest(class) {}
+        const CLASSES: [Class; 3] = [Class::Bulk, Class::Precious, Class::State];
+        // An eighth is kept free for what a running dump holds on to. The window's
+        // own share does not count that: otherwise one new block during a dump
+        // would drive out all old ones, none of which gives memory back.
+        let share = self.limits.bytes_max - self.limits.bytes_max / 8;
+        for class in CLASSES {
+            while self.own_bytes() > share && self.evict_oldest(class, &|_| true) {}
+        }
+        // A dump that takes so long that the eighth is full (a disk that hangs): only
+        // blocks it does not hold give memory back.
+        for class in CLASSES {
+            while self.bytes() > self.limits.bytes_max
+                && self.evict_oldest(class, &|block| !block.is_shared())
+            {}
         }
         while self.segments.front().is_some_and(|segment| segment.blocks.is_empty()) {
             self.segments.pop_front();
         }
     }
 
-    /// Drops the blocks of a class in the oldest segment that has some.
-    fn evict_oldest(&mut self, class: Class) -> bool {
-        let is_class = |block: &Block| block.meta().class == class;
+    /// Drops the blocks of a class in the oldest segment that has some to which
+    /// `may_go` agrees.
+    fn evict_oldest(&mut self, class: Class, may_go: &dyn Fn(&Block) -> bool) -> bool {
+        let goes = |block: &Block| block.meta().class == class && may_go(block);
         let segments = self.segments.iter_mut().map(|segment| &mut segment.blocks);
         let Some(blocks) =
-            segments.chain([&mut self.current]).find(|blocks| blocks.iter().any(is_class))
+            segments.chain([&mut self.current]).find(|blocks| blocks.iter().any(goes))
         else {
             return false;
         };
-        let (dropped, kept) = std::mem::take(blocks).into_iter().partition(is_class);
+        let (dropped, kept) = std::mem::take(blocks).into_iter().partition(goes);
         *blocks = kept;
         self.drop_blocks(dropped);
         true
@@ -370,9 +391,8 @@ impl Window {
             self.evicted.events += block.meta().ledger_events();
             self.evicted.blocks += 1;
             self.sealed_bytes -= block.bytes();
-            match block {
-                Block::Sealed(block) if !block.frame.is_unique() => self.pinned.push(block.frame),
-                _ => {}
+            if block.is_shared() {
+                self.pinned.push(block);
             }
         }
     }
@@ -414,12 +434,16 @@ impl Window {
 
     /// Bytes held: sealed and pinned blocks, open columns, baseline.
     pub fn bytes(&self) -> u64 {
-        self.sealed_bytes + self.pinned_bytes() + self.open_bytes() + self.baseline.bytes()
+        self.own_bytes() + self.pinned_bytes()
+    }
+
+    fn own_bytes(&self) -> u64 {
+        self.sealed_bytes + self.open_bytes() + self.baseline.bytes()
     }
 
     /// Bytes of blocks that left the window and are still being written.
     pub fn pinned_bytes(&self) -> u64 {
-        self.pinned.iter().map(|frame| frame.len() as u64).sum()
+        self.pinned.iter().map(Block::bytes).sum()
     }
 
     /// Bytes of sealed blocks.
@@ -552,6 +576,36 @@ mod tests {
             }
         }
         assert!(window.evicted().events > 30_000);
+    }
+
+    /// A window at its limit in bytes lost everything during a dump: evicting what
+    /// the dump holds gives no memory back, so one new block drove all of it out.
+    #[test]
+    fn a_dump_that_takes_long_does_not_empty_the_window() {
+        let mut window = window(u64::MAX, 400_000);
+        let fill = |window: &mut Window, from: u64| {
+            for place in from..from + 20_000 {
+                let ts_ns = 1 + place * 1_000_000;
+                window.push(&call(ts_ns, 0, 39));
+                if place % 100 == 0 {
+                    window.tick(ts_ns);
+                }
+            }
+        };
+        fill(&mut window, 0);
+        fill(&mut window, 20_000);
+        let before = window.holdings().iter().map(|holding| holding.events).sum::<u64>();
+        let frozen = window.freeze();
+        for place in 40_000..44_000 {
+            window.push(&call(1 + place * 1_000_000, 0, 39));
+            window.tick(1 + place * 1_000_000);
+        }
+        let during = window.holdings().iter().map(|holding| holding.events).sum::<u64>();
+        assert!(during > before / 2, "{during} of {before} events are left during a dump");
+        assert!(window.bytes() <= 400_000 + 100_000, "{} bytes", window.bytes());
+        drop(frozen);
+        window.tick(1 + 44_000 * 1_000_000);
+        assert_eq!(window.pinned_bytes(), 0);
     }
 
     #[test]
