@@ -281,7 +281,7 @@ impl Wanted {
             .least_ns
             .is_none_or(|ns| call.and_then(|call| call.dur_ns()).is_some_and(|dur| dur >= ns));
         // A call that has not returned is part of all the time since its entry.
-        let unfinished = call.filter(|_| event.has(recorder::event::wire::flag::UNFINISHED));
+        let unfinished = call.filter(|_| event.has(wire::flag::UNFINISHED));
         let age_ns = unfinished.and_then(|call| call.dur_ns()).unwrap_or_default();
         let entered_ns = made.ts_ns.saturating_sub(age_ns);
         let time = made.ts_ns >= self.since_ns && entered_ns <= self.until_ns;
