@@ -36,6 +36,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    // Said before a snapshot is taken for nothing; it is checked again at the end.
+    let there = arguments.output.as_ref().filter(|output| output.as_os_str() != "-");
+    if let Some(output) = there.filter(|output| !arguments.force && output.exists()) {
+        return Err(Failure::new(Exit::CannotCreate, WriteError::Exists(output.clone())));
+    }
     let order = DumpOrder {
         reason: arguments.reason.clone(),
         since_ns: arguments.since,

@@ -114,7 +114,7 @@ pub struct Health {
     pub events_per_s: f64,
     /// CPU time of the daemon over the same time, in percent of one CPU.
     pub cpu_percent: f64,
-    /// Compressed bytes per event of the window.
+    /// Compressed bytes per event of what is sealed.
     pub bytes_per_event: f64,
     /// Bytes, part by part.
     pub memory: MemoryHealth,
@@ -471,7 +471,6 @@ impl<S: RecordSource> Recorder<S> {
             bytes: holding.bytes,
             span_s: span(holding),
         });
-        let events: u64 = holdings.iter().map(|holding| holding.events).sum();
         let rings = self.ring_bytes * self.source.cpus() as u64;
         let slots = probe::slots_bytes();
         let memory = MemoryHealth {
@@ -484,7 +483,7 @@ impl<S: RecordSource> Recorder<S> {
             total: rings + slots + self.window.bytes(),
             limit: self.memory_bytes,
         };
-        let held = memory.window + memory.open;
+        let sealed = self.window.sealed_events();
         Ok(Health {
             recording: self.recording.load(Ordering::Acquire),
             window: WindowHealth {
@@ -494,7 +493,7 @@ impl<S: RecordSource> Recorder<S> {
             },
             events_per_s: self.rate.events_per_s,
             cpu_percent: self.rate.cpu_percent,
-            bytes_per_event: if events == 0 { 0.0 } else { held as f64 / events as f64 },
+            bytes_per_event: if sealed == 0 { 0.0 } else { memory.window as f64 / sealed as f64 },
             memory,
             segments: self.window.segments(),
             ledger,

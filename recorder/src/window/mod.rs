@@ -451,6 +451,12 @@ impl Window {
         self.sealed_bytes
     }
 
+    /// Events in sealed blocks.
+    pub fn sealed_events(&self) -> u64 {
+        let blocks = self.segments.iter().flat_map(|segment| &segment.blocks);
+        blocks.chain(&self.current).map(|block| u64::from(block.meta().count)).sum()
+    }
+
     /// Bytes of columns that are still open.
     pub fn open_bytes(&self) -> u64 {
         self.open.iter().flatten().map(|open| open.columns.held_bytes() as u64).sum()
