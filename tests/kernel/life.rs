@@ -338,3 +338,26 @@ fn without_btf_it_records_what_it_can_and_lists_the_rest() {
 fn text_or(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
+
+/// `since_ns` and `post_ns` were added without looking: the request ended in a panic.
+#[test]
+fn a_request_with_the_largest_numbers_is_answered() {
+    if !recorder_tests::has_program("curl") {
+        skip("there is no curl");
+        return;
+    }
+    let recorder = RecorderProcess::start();
+    let ask = |body: &str| {
+        let socket = recorder.directory().join("socket").to_string_lossy().into_owned();
+        let header = "content-type: application/json";
+        let arguments =
+            ["-s", "--unix-socket", &socket, "-H", header, "-d", body, "http://recorder/v1/dump"];
+        let answer = Command::new("curl").args(arguments).output().expect("curl");
+        serde_json::from_slice::<Value>(&answer.stdout).expect("an answer in JSON")
+    };
+    let largest = ask(r#"{"since_ns":18446744073709551615,"post_ns":1000}"#);
+    assert!(largest["path"].is_string(), "{largest}");
+    assert_eq!(ask(r#"{"post_ns":18446744073709551615}"#)["status"], 400);
+    assert_eq!(ask(r#"{"nonsense":1}"#)["status"], 422);
+    assert_eq!(ask("not json")["status"], 400);
+}

@@ -291,6 +291,25 @@ mod tests {
         assert_eq!(processes.comm(7), b"newer");
     }
 
+    /// A host with many threads of long command lines made the baseline larger than
+    /// the whole window, which then emptied itself.
+    #[test]
+    fn the_baseline_keeps_its_bound_and_says_what_it_left_out() {
+        let mut processes = Processes::default().bounded(50_000);
+        for tid in 1..1_000 {
+            let facts = ThreadFacts { pid: tid, args: vec![b'x'; 4_000], ..Default::default() };
+            processes.insert(tid, facts);
+            assert!(processes.bytes() <= 50_000);
+        }
+        assert!(processes.len() > 12, "threads without arguments still fit");
+        assert_eq!(processes.len() as u64 + processes.cut(), 999 + without_args(&processes));
+    }
+
+    /// Threads that are there, but were counted because their arguments are not.
+    fn without_args(processes: &Processes) -> u64 {
+        processes.iter().filter(|(_, facts)| facts.args.is_empty()).count() as u64
+    }
+
     #[test]
     fn as_events_and_back_is_the_same() {
         let mut processes = Processes::default();

@@ -82,3 +82,44 @@ impl Class {
         if failed || slow || !call.returned() { Class::Precious } else { Class::Bulk }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class_of(nr: u64, ret: i64, dur_ns: u64) -> Class {
+        let mut event = Event::new(Kind::Syscall, 1);
+        for number in [nr, ret.cast_unsigned(), dur_ns] {
+            event.push_number(number);
+        }
+        Class::of(&event, syscall::Abi::X86_64)
+    }
+
+    #[test]
+    fn what_one_looks_for_first_is_precious_and_daily_life_is_bulk() {
+        assert_eq!(class_of(0, 10, 100), Class::Bulk, "a read");
+        assert_eq!(class_of(0, -11, 100), Class::Bulk, "EAGAIN");
+        assert_eq!(class_of(0, -5, 100), Class::Precious, "EIO");
+        assert_eq!(class_of(0, 10, 200_000_000), Class::Precious, "a slow read");
+        assert_eq!(class_of(257, 3, 100), Class::State, "an openat");
+        assert_eq!(class_of(257, -2, 100), Class::Precious, "an openat that fails");
+    }
+
+    /// Every wait that a signal interrupted was precious.
+    #[test]
+    fn a_call_that_is_made_again_has_not_failed() {
+        for errno in [512, 513, 514, 516] {
+            assert_eq!(class_of(0, -errno, 100), Class::Bulk, "{errno}");
+        }
+    }
+
+    #[test]
+    fn every_class_has_its_number() {
+        for number in 0..=u8::MAX {
+            if let Some(class) = Class::from_number(number) {
+                assert_eq!(class as u8, number);
+            }
+        }
+        assert_eq!(Class::from_number(5), None);
+    }
+}

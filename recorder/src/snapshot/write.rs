@@ -287,3 +287,33 @@ pub(super) fn add_kinds(events: &mut BTreeMap<String, u64>, entry: &BlockEntry) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A second recorder with the same directory removed the file the first one was
+    /// writing: its dump failed at the rename.
+    #[test]
+    fn only_leftovers_nobody_writes_are_removed() {
+        let name = format!("recorder-leftovers-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join(format!(".1-0{TEMPORARY}")), b"half").unwrap();
+        std::fs::write(directory.join("kept.kfr"), b"whole").unwrap();
+        let target = Target::create(&directory).unwrap();
+        assert_eq!(remove_leftovers(&directory).unwrap(), 1);
+        let path = target.finish("mine.kfr", false).unwrap();
+        assert!(path.exists() && directory.join("kept.kfr").exists());
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 2);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn words_from_elsewhere_are_no_paths() {
+        let mut header = Header { host: "../../etc/x".to_string(), ..Header::default() };
+        header.trigger.source = "a/b\0\u{1b}[2J".to_string();
+        let name = snapshot_name(&header);
+        assert!(!name.contains(['/', '\0', '\u{1b}']) && !name.starts_with('.'), "{name}");
+    }
+}
