@@ -17,8 +17,8 @@ use recorder::{
         syscall::Abi,
         wire::{ATTACHMENT_WAIT_CHANNEL, attachment_flag, flag, lost},
     },
-    loss::{CallLedger, Ledger},
-    snapshot::{self, Contents, Header, Missing, Trigger, WindowInfo},
+    loss::{CallLedger, Ledger, Missing},
+    snapshot::{self, Contents, Header, Trigger, WindowInfo},
     window::{FrozenWindow, Window, WindowLimits, blocks_of},
 };
 

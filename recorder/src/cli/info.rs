@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     export::rfc3339,
-    loss::Ledger,
-    snapshot::{Header, Missing, SnapshotReader, Trigger},
+    loss::{Ledger, Missing},
+    snapshot::{Header, SnapshotReader, Trigger},
 };
 
 /// Calls listed by what they lost.

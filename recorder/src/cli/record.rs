@@ -25,10 +25,11 @@ use crate::{
         syscall::{Abi, plans},
         wire::CANARY_PID,
     },
+    loss::Missing,
     probe::{self, ProbeError},
     recorder::{DumpRequest, Dumper, DumperSetup, Handle, Recorder, RecorderError, Setup},
     ring::{KernelRings, Wake},
-    snapshot::{Missing, Target, Trigger, remove_leftovers},
+    snapshot::{Target, Trigger, remove_leftovers},
     window::WindowLimits,
 };
 
@@ -152,11 +153,7 @@ impl Started {
         let (probes, rings) =
             probe::load(&plans(native), cpus, ring_bytes as u32).map_err(probe_failure)?;
         let since = Instant::now();
-        let missing: Vec<Missing> = probes
-            .missing()
-            .iter()
-            .map(|missing| Missing { what: missing.what.clone(), why: missing.why.clone() })
-            .collect();
+        let missing = probes.missing().to_vec();
         for Missing { what, why } in &missing {
             tracing::warn!("not recorded: {what}: {why}");
         }

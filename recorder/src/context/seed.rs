@@ -1,9 +1,9 @@
 //! The first state: every thread that `/proc` shows.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use super::{ARGS_BYTES_MAX, COMM_LENGTH_MAX, Processes, THREADS_MAX, ThreadFacts};
-use crate::clock;
+use crate::{clock, probe::numbers_in};
 
 /// Nanoseconds of a tick of `/proc/PID/stat`: `USER_HZ` is 100 on every
 /// architecture we run on (include/asm-generic/param.h).
@@ -15,14 +15,14 @@ pub fn scan() -> Processes {
     let mut processes = Processes::default();
     // `/proc` counts from the boot with suspends, events without.
     let suspended_ns = clock::suspended_ns();
-    for pid in numbers(Path::new("/proc")) {
+    for pid in numbers_in("/proc") {
         let directory = format!("/proc/{pid}");
         let program = fs::read_link(format!("{directory}/exe"))
             .map(|path| path.into_os_string().into_encoded_bytes())
             .unwrap_or_default();
         let mut args = fs::read(format!("{directory}/cmdline")).unwrap_or_default();
         args.truncate(ARGS_BYTES_MAX);
-        for tid in numbers(Path::new(&format!("{directory}/task"))) {
+        for tid in numbers_in(&format!("{directory}/task")) {
             if processes.len() >= THREADS_MAX {
                 return processes;
             }
@@ -44,11 +44,6 @@ pub fn scan() -> Processes {
         }
     }
     processes
-}
-
-fn numbers(directory: &Path) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Name, parent and start time from `/proc/PID/stat` (proc_pid_stat(5)). The name

@@ -57,7 +57,7 @@ pub struct Status {
     /// Where snapshots go.
     pub snapshots: String,
     /// What this kernel does not give.
-    pub missing: Vec<crate::snapshot::Missing>,
+    pub missing: Vec<crate::loss::Missing>,
 }
 
 /// An error, as RFC 9457 has it.

@@ -15,9 +15,9 @@ use aya::{
     },
 };
 use recorder_ebpf::wire::{CALLS_MAX, Config};
-use serde::{Deserialize, Serialize};
 
 use super::{KernelTypes, PerCpuValue, ProbeError, Probes, program};
+use crate::loss::Missing;
 
 static OBJECT_BTF: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/recorder-btf.o"));
 static OBJECT_CLASSIC: &[u8] =
@@ -26,15 +26,6 @@ static OBJECT_CLASSIC: &[u8] =
 /// Threads with a slot where there is no task storage; a thread id beyond it is
 /// recorded without duration. 9 MiB of kernel memory at most.
 const SLOTS_MAX: u32 = 131_072;
-
-/// Something this kernel does not give.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Missing {
-    /// What is not recorded.
-    pub what: String,
-    /// Why.
-    pub why: String,
-}
 
 /// A value of the map `CONFIG`, as aya wants it.
 #[repr(transparent)]

@@ -20,9 +20,13 @@ use aya::{
 };
 use recorder_ebpf::wire::PerCpu;
 
+use crate::loss::Missing;
 pub use btf::{BtfError, KernelTypes};
-pub use load::{Missing, Ring, load, possible_cpus};
-pub use slots::{UnfinishedCall, calls_before_recording, slots_bytes, unfinished_calls};
+
+pub use load::{Ring, load, possible_cpus};
+pub use slots::{
+    UnfinishedCall, calls_before_recording, numbers_in, slots_bytes, unfinished_calls,
+};
 
 /// Loading, attaching or asking the kernel failed.
 #[derive(Debug)]

@@ -1,10 +1,7 @@
 //! Calls that have not returned: the slots of all threads, read at a dump, and
 //! the calls that were already running when the recording began.
 
-use std::{
-    fs,
-    io::{self, Read as _},
-};
+use std::{fs, io::Read as _};
 
 use aya::{maps::Array, programs::Iter};
 use recorder_ebpf::wire::{SYSCALL_ARGS_MAX, Slot, SlotRow, slot_state};
@@ -172,16 +169,16 @@ fn parse_call(text: &str) -> Option<(i64, [u64; SYSCALL_ARGS_MAX])> {
 
 /// Every thread in `/proc`, as process and thread.
 fn threads() -> impl Iterator<Item = (u32, u32)> {
-    numbers("/proc").into_iter().flatten().flat_map(|pid| {
-        let tasks = numbers(&format!("/proc/{pid}/task")).unwrap_or_default();
+    numbers_in("/proc").into_iter().flat_map(|pid| {
+        let tasks = numbers_in(&format!("/proc/{pid}/task"));
         tasks.into_iter().map(move |tid| (pid, tid))
     })
 }
 
-/// The entries of a directory that are numbers.
-fn numbers(directory: &str) -> io::Result<Vec<u32>> {
-    let entries = fs::read_dir(directory)?;
-    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+/// The entries of a directory of `/proc` that are numbers; none where it is gone.
+pub fn numbers_in(directory: &str) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -23,8 +23,9 @@ use crate::{
             ATTACHMENT_WAIT_CHANNEL, SOCKADDR_BYTES_MAX, STRING_BYTES_MAX, attachment_flag, flag,
         },
     },
+    loss::Missing,
     probe::{self, SlotLister, UnfinishedCall},
-    snapshot::{self, Contents, Header, Missing, Trigger, WindowInfo, WriteError, Written},
+    snapshot::{self, Contents, Header, Trigger, WindowInfo, WriteError, Written},
     window::{Block, FrozenWindow, blocks_of},
 };
 

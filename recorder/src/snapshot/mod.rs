@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::ClockAnchor, loss::Ledger};
+use crate::{
+    clock::ClockAnchor,
+    loss::{Ledger, Missing},
+};
 
 pub use layout::{EXTENSION, FORMAT_VERSION};
 pub use read::{BlockEntry, Damage, SnapshotError, SnapshotReader, Verdict, verify};
@@ -43,15 +46,6 @@ pub struct WindowInfo {
     pub asked_ns: u64,
     /// The oldest event of each class that has any.
     pub start_ns_by_class: BTreeMap<String, u64>,
-}
-
-/// What this kernel could not give.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missing {
-    /// What is not recorded.
-    pub what: String,
-    /// Why.
-    pub why: String,
 }
 
 /// The header: everything about a file that is known when it is begun. Unknown
