@@ -106,7 +106,7 @@ fn a_file_one_may_not_read_is_told_apart() {
         command.args(arguments).output()
     };
     if !nobody(&["--version"]).is_ok_and(|output| output.status.success()) {
-        println!("skipped: setpriv cannot become nobody here");
+        recorder_tests::skip("setpriv cannot become nobody here");
         return;
     }
     for command in COMMANDS {

@@ -10,6 +10,8 @@
     reason = "a harness that cannot go on fails the test"
 )]
 
+use std::io::Write as _;
+
 mod child;
 mod daemon;
 mod directory;
@@ -43,7 +45,9 @@ impl Counts {
 /// in silence.
 pub fn skip(why: &str) {
     let thread = std::thread::current();
-    println!("SKIPPED {}: {why}", thread.name().unwrap_or("a test"));
+    // Not `println!`: what a test that passes prints is never seen.
+    let line = format!("\nSKIPPED {}: {why}\n", thread.name().unwrap_or("a test"));
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Whether a program of this name can be started.
