@@ -47,48 +47,29 @@ pub(crate) fn enter(
     if subject(pid_tgid) != Subject::Other {
         return;
     }
+    let args = regs.args(compat);
+    let flags = if compat { flag::COMPAT } else { 0 };
+    let plan = plan_of(nr, compat);
+    if plan >> 4 & 15 == special::EXIT {
+        // It never returns, and ends where it begins: no slot, no duration.
+        let Some(scope) = Scope::enter() else { return };
+        let call = Call { nr, ret: 0, entry_ns: 0, flags: flag::NO_RETURN | flags, task };
+        record_call(&scope, pid_tgid, call, &args);
+        scope.leave();
+        return;
+    }
     let Some(slot) = slot else { return };
-    let now = now_ns();
     // SAFETY: the slot belongs to the current thread, which is here.
     unsafe {
-        (*slot).entry_ns = now;
+        (*slot).entry_ns = now_ns();
         (*slot).nr = nr;
-        (*slot).args = regs.args(compat);
-        (*slot).flags = if compat { u32::from(flag::COMPAT) } else { 0 };
+        (*slot).args = args;
+        (*slot).flags = u32::from(flags);
         (*slot).state = slot_state::IN_CALL;
     }
-    let plan = plan_of(nr, compat);
-    match plan >> 4 & 15 {
-        special::EXIT => {
-            // It ends where it begins: there is no duration.
-            // SAFETY: as above.
-            unsafe { (*slot).entry_ns = 0 };
-            end_without_return(slot, pid_tgid, task);
-        }
-        special::EXEC => {
-            // SAFETY: as above.
-            let args = unsafe { (*slot).args };
-            let path = if plan >> 8 & 7 == 1 { args[1] } else { args[0] };
-            save_exec_path(path, task);
-        }
-        _ => {}
+    if plan >> 4 & 15 == special::EXEC {
+        save_exec_path(if plan >> 8 & 7 == 1 { args[1] } else { args[0] }, task);
     }
-}
-
-/// A call that does not return: `exit`. One that a thread is killed in does: it
-/// fails with `ERESTARTSYS` or its like before the thread ends.
-#[inline(always)]
-fn end_without_return(slot: *mut Slot, pid_tgid: u64, task: u64) {
-    let Some(scope) = Scope::enter() else { return };
-    // SAFETY: the slot belongs to the current thread, which is here.
-    let (call, args) = unsafe {
-        (*slot).state = slot_state::EMPTY;
-        let flags = flag::NO_RETURN | (*slot).flags as u16;
-        let call = Call { nr: (*slot).nr, ret: 0, entry_ns: (*slot).entry_ns, flags, task };
-        (call, (*slot).args)
-    };
-    record_call(&scope, pid_tgid, call, &args);
-    scope.leave();
 }
 
 /// Exit: take what entry saw, or say that nothing did.
