@@ -73,12 +73,7 @@ impl Ledger {
 
     /// Whether the sums hold, computed from the numbers as they stand.
     pub fn sums_hold(&self) -> bool {
-        let accounted = [self.stored, self.filtered, self.aggregated, self.lost_total()];
-        let read = [self.decoded, self.malformed, self.in_flight];
-        sum(&accounted) == Some(self.seen)
-            && sum(&read) == Some(self.stored)
-            && sum(&[self.in_window, self.evicted]) == Some(self.decoded)
-            && self.unaccounted == 0
+        self.complaints().is_empty()
     }
 
     /// The sums that do not hold, one sentence each.

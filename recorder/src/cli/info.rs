@@ -207,6 +207,9 @@ pub(super) fn ledger_text(ledger: &Ledger, out: &mut Out) -> io::Result<()> {
         grouped(ledger.evicted),
         grouped(ledger.unaccounted)
     )?;
+    for complaint in ledger.complaints() {
+        writeln!(out, "          {complaint}")?;
+    }
     for (reason, count) in &ledger.lost {
         writeln!(out, "LOST      {} events: {}", grouped(*count), printable(reason))?;
     }

@@ -135,11 +135,6 @@ impl Probes {
         &self.missing
     }
 
-    /// Whether typed tracepoints are used.
-    pub fn uses_btf(&self) -> bool {
-        self.btf
-    }
-
     /// The recorder's own process id in the initial pid namespace.
     pub fn own_pid(&self) -> u32 {
         self.own_pid
