@@ -7,6 +7,8 @@ pub mod loss;
 
 pub mod clock;
 
+pub mod trigger;
+
 #[cfg(feature = "capture")]
 pub mod config;
 
@@ -32,6 +34,9 @@ pub mod export;
 
 #[cfg(feature = "capture")]
 pub mod recorder;
+
+#[cfg(feature = "capture")]
+pub mod dispatch;
 
 #[cfg(feature = "capture")]
 pub mod control;

@@ -18,7 +18,8 @@ use recorder::{
         wire::{ATTACHMENT_WAIT_CHANNEL, attachment_flag, flag, lost},
     },
     loss::{CallLedger, Ledger, Missing},
-    snapshot::{self, Contents, Header, Trigger, WindowInfo},
+    snapshot::{self, Contents, Header, WindowInfo},
+    trigger::Trigger,
     window::{FrozenWindow, Window, WindowLimits, blocks_of},
 };
 
@@ -265,7 +266,8 @@ impl Synth {
         blocks.extend(frozen.blocks);
         blocks.extend(blocks_of(self.unfinished.iter().map(Made::as_event), Class::Unfinished));
         let contents = Contents { header: &header, blocks, asked: Instant::now() };
-        snapshot::write(directory, contents).expect("the snapshot is written").path
+        let name = snapshot::snapshot_name(&header, &header.clock, &header.trigger.source);
+        snapshot::write(directory, &name, contents).expect("the snapshot is written").path
     }
 }
 
@@ -298,6 +300,7 @@ fn sample_header() -> Header {
         labels: [("severity".to_string(), "page".to_string())].into(),
         annotations: [("runbook".to_string(), "line one\nline two".to_string())].into(),
         at_ns: SAMPLE_END_NS - 500_000_000,
+        ..Trigger::default()
     };
     let ledger = Ledger {
         filtered: 11,

@@ -48,9 +48,10 @@ const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ho", "me/")];
 /// A module may use those above it that it is allowed to see: data goes one way.
 const MODULES: &[Module] = &[
     Module { name: "event", uses: Uses::Above },
-    Module { name: "config", uses: Uses::Only(&["event", "clock"]) },
+    Module { name: "config", uses: Uses::Only(&["event", "clock", "trigger"]) },
     Module { name: "loss", uses: Uses::Above },
     Module { name: "clock", uses: Uses::Above },
+    Module { name: "trigger", uses: Uses::Above },
     Module { name: "probe", uses: Uses::Above },
     Module { name: "ring", uses: Uses::Above },
     Module { name: "decode", uses: Uses::Above },
@@ -61,6 +62,7 @@ const MODULES: &[Module] = &[
     Module { name: "filter", uses: Uses::Above },
     Module { name: "export", uses: Uses::Above },
     Module { name: "recorder", uses: Uses::Above },
+    Module { name: "dispatch", uses: Uses::Above },
     Module { name: "control", uses: Uses::Above },
     Module { name: "cli", uses: Uses::Above },
 ];
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn config_uses_schema_and_clock_alone() {
+    fn config_uses_schema_clock_and_triggers_alone() {
         assert_eq!(directions("config", "use crate::event::Kind;"), [""; 0]);
         assert_eq!(directions("config", "fn f() -> crate::window::Window {}").len(), 1);
     }

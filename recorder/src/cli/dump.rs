@@ -27,6 +27,9 @@ pub(super) struct Arguments {
     /// Go on recording for so long first, such as 5s
     #[arg(long, value_parser = parse_duration_ns)]
     post: Option<u64>,
+    /// Mark it to stay: it is never removed to make room
+    #[arg(long)]
+    keep: bool,
     /// Copy the snapshot to FILE with your own rights, or - for standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -45,6 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         reason: arguments.reason.clone(),
         since_ns: arguments.since,
         post_ns: arguments.post,
+        keep: arguments.keep,
         ..DumpOrder::default()
     };
     let path = with_client(&arguments.socket, async |client| {

@@ -15,7 +15,8 @@ use super::{
 use crate::{
     export::rfc3339,
     loss::{Ledger, Missing},
-    snapshot::{Header, SnapshotReader, Trigger},
+    snapshot::{Header, SnapshotReader},
+    trigger::{ALSO_MAX, Trigger},
 };
 
 /// Calls listed by what they lost.
@@ -55,10 +56,81 @@ struct Info<'a> {
 #[derive(Serialize)]
 struct TriggerShown<'a> {
     source: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
     reason: &'a str,
     at: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    starts_at: &'a str,
     labels: &'a BTreeMap<String, String>,
     annotations: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    links: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    also: Vec<TriggerShown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    also_left_out: Option<u64>,
+}
+
+impl<'a> TriggerShown<'a> {
+    fn of(trigger: &'a Trigger, moment: &impl Fn(u64) -> String) -> TriggerShown<'a> {
+        let some = |count: u64| (count > 0).then_some(count);
+        // Those that joined have none of their own: no file nests deeper.
+        let also = trigger.also.iter().take(ALSO_MAX);
+        let also = also.map(|also| TriggerShown { also: Vec::new(), ..Self::flat(also, moment) });
+        TriggerShown {
+            also: also.collect(),
+            also_left_out: some(trigger.also_left_out),
+            ..Self::flat(trigger, moment)
+        }
+    }
+
+    fn flat(trigger: &'a Trigger, moment: &impl Fn(u64) -> String) -> TriggerShown<'a> {
+        TriggerShown {
+            source: &trigger.source,
+            name: &trigger.name,
+            reason: &trigger.reason,
+            at: moment(trigger.at_ns),
+            starts_at: &trigger.starts_at,
+            labels: &trigger.labels,
+            annotations: &trigger.annotations,
+            links: &trigger.links,
+            cut: (trigger.cut > 0).then_some(trigger.cut),
+            also: Vec::new(),
+            also_left_out: None,
+        }
+    }
+
+    fn title(&self) -> String {
+        let words = [self.source, self.name, self.reason].map(printable);
+        // An alert without a summary has its name for a reason.
+        let words = words.iter().filter(|word| !word.is_empty());
+        let mut said: Vec<&str> = words.map(String::as_str).collect();
+        said.dedup();
+        said.join(": ")
+    }
+
+    fn text(&self, out: &mut Out) -> io::Result<()> {
+        writeln!(out, "trigger   {}", self.title())?;
+        let words = [("label", self.labels), ("note", self.annotations), ("link", self.links)];
+        for (kind, words) in words {
+            for (name, value) in words {
+                writeln!(out, "  {kind:<8}{}={}", printable(name), printable(value))?;
+            }
+        }
+        if !self.starts_at.is_empty() {
+            writeln!(out, "  since   {}", printable(self.starts_at))?;
+        }
+        for also in &self.also {
+            writeln!(out, "  also    {} at {}", also.title(), also.at)?;
+        }
+        if let Some(count) = self.also_left_out {
+            writeln!(out, "  also    {count} more that are not kept")?;
+        }
+        writeln!(out, "at        {}", self.at)
+    }
 }
 
 #[derive(Serialize)]
@@ -94,7 +166,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 impl<'a> Info<'a> {
     fn of(reader: &'a SnapshotReader) -> Info<'a> {
         let header: &Header = reader.header();
-        let Trigger { source, reason, labels, annotations, at_ns } = &header.trigger;
         let moment = |ns| rfc3339(header.clock.wall_ns(ns));
         let window = &header.window;
         let span = |start: u64| window.end_ns.saturating_sub(start) as f64 / 1e9;
@@ -112,7 +183,7 @@ impl<'a> Info<'a> {
             arch: &header.arch,
             boot_id: &header.boot_id,
             cpus: header.cpus,
-            trigger: TriggerShown { source, reason, at: moment(*at_ns), labels, annotations },
+            trigger: TriggerShown::of(&header.trigger, &moment),
             window: Window {
                 start: moment(window.start_ns),
                 end: moment(window.end_ns),
@@ -140,13 +211,7 @@ impl<'a> Info<'a> {
         writeln!(out, "snapshot  {}", reader.path().display())?;
         let (host, kernel, arch) = (printable(host), printable(kernel), printable(arch));
         writeln!(out, "host      {host}, Linux {kernel} {arch}, {cpus} CPUs")?;
-        let colon = if trigger.reason.is_empty() { "" } else { ": " };
-        let (source, reason) = (printable(trigger.source), printable(trigger.reason));
-        writeln!(out, "trigger   {source}{colon}{reason}")?;
-        for (name, value) in trigger.labels {
-            writeln!(out, "  label   {}={}", printable(name), printable(value))?;
-        }
-        writeln!(out, "at        {}", trigger.at)?;
+        trigger.text(out)?;
         writeln!(out, "window    {:.1} s of {} s asked for", window.span_s, window.asked_s)?;
         for (class, span_s) in &window.span_s_by_class {
             writeln!(out, "  {:<10}{span_s:.1} s", printable(class))?;

@@ -2,6 +2,8 @@
 //! command runs, and its failure is one line and an exit code.
 
 #[cfg(feature = "capture")]
+mod check;
+#[cfg(feature = "capture")]
 mod dump;
 mod info;
 mod output;
@@ -10,6 +12,8 @@ mod record;
 mod replay;
 #[cfg(feature = "capture")]
 mod status;
+#[cfg(feature = "capture")]
+mod trigger;
 mod verify;
 
 use std::{fmt, io, path::PathBuf, process::ExitCode};
@@ -38,6 +42,12 @@ enum Command {
     /// Say how the recording is doing
     #[cfg(feature = "capture")]
     Status(status::Arguments),
+    /// Hand in a trigger, as an alerting system would
+    #[cfg(feature = "capture")]
+    Trigger(trigger::Arguments),
+    /// Check the recording as a plugin of Nagios or Icinga
+    #[cfg(feature = "capture")]
+    Check(check::Arguments),
     /// Print the events of a snapshot in order, like strace
     Replay(replay::Arguments),
     /// Say what a snapshot is, what it covers and what it lost
@@ -90,6 +100,20 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(feature = "capture")]
+impl Failure {
+    /// Whether it failed because nobody answers.
+    fn is_no_daemon(&self) -> bool {
+        self.exit == Exit::NoDaemon
+    }
+}
+
 impl From<SnapshotError> for Failure {
     fn from(error: SnapshotError) -> Failure {
         let exit = match &error {
@@ -130,6 +154,10 @@ pub fn main() -> ExitCode {
         Command::Dump(arguments) => dump::run(&arguments),
         #[cfg(feature = "capture")]
         Command::Status(arguments) => status::run(&arguments),
+        #[cfg(feature = "capture")]
+        Command::Trigger(arguments) => trigger::run(&arguments),
+        #[cfg(feature = "capture")]
+        Command::Check(arguments) => return check::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),

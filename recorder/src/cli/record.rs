@@ -3,6 +3,7 @@
 use std::{
     fs::DirBuilder,
     io::{IsTerminal as _, Write as _},
+    net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,26 +19,28 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Exit, Failure, output::bytes};
 use crate::{
-    config::{ConfigError, RecorderConfig, Settings},
+    config::{ConfigError, LogFormat, RecorderConfig, Settings, check_listen},
     context,
-    control::{self, Serving, SocketError},
+    control::{self, CANARY_EVERY, Serving, SocketError, VISIT_AGE_MAX, Wanted},
+    dispatch::{Dispatcher, Incoming},
     event::{
         syscall::{Abi, plans},
         wire::CANARY_PID,
     },
     loss::Missing,
     probe::{self, ProbeError},
-    recorder::{DumpRequest, Dumper, DumperSetup, Handle, Recorder, RecorderError, Setup},
+    recorder::{Dumper, DumperSetup, Handle, Recorder, RecorderError, Setup},
     ring::{KernelRings, Wake},
-    snapshot::{Target, Trigger, remove_leftovers},
+    snapshot::{Target, remove_leftovers},
+    trigger::{Trigger, body::Message, matching::HostNames},
     window::WindowLimits,
 };
 
 /// How long the first own event may take through the whole path.
 const CANARY_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often it is asked for.
-const CANARY_EVERY: Duration = Duration::from_millis(50);
+/// How often it is asked for until then.
+const FIRST_CANARY_EVERY: Duration = Duration::from_millis(50);
 
 /// What the window may not have: scratch buffers, counters, tables, the stack of
 /// the programs and the daemon itself.
@@ -57,6 +60,12 @@ pub(super) struct Arguments {
     /// Where snapshots go [default: /var/lib/recorder/snapshots]
     #[arg(long, value_name = "DIR")]
     snapshots: Option<PathBuf>,
+    /// Also serve triggers and metrics on this address, such as 127.0.0.1:9774
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// How the recorder's own log looks [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log: Option<LogFormat>,
     /// The configuration file [default: /etc/recorder/recorder.toml]
     #[arg(long, env = "RECORDER_CONFIG", hide_env = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -69,6 +78,9 @@ impl Arguments {
             memory: self.memory.clone(),
             socket: self.socket.clone(),
             snapshots: self.snapshots.clone(),
+            listen: self.listen.clone(),
+            log: self.log,
+            ..Settings::default()
         };
         RecorderConfig::new(said, self.config.as_deref())
     }
@@ -79,18 +91,20 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         ConfigError::Read(..) => Failure::new(Exit::Failed, error),
         _ => Failure::new(Exit::Usage, error),
     })?;
-    log_to_stderr();
+    log_to_stderr(config.log);
     let native = Abi::native(rustix::system::uname().machine().to_str().unwrap_or_default())
         .ok_or_else(|| Failure::new(Exit::Failed, "only x86_64 and aarch64 hosts are recorded"))?;
-    let bound = control::bind(&config.socket).map_err(|error| {
-        let exit = match &error {
-            SocketError::Taken(_) => Exit::TryLater,
-            SocketError::NotASocket(_) => Exit::CannotCreate,
-            SocketError::Io(_, cause) if cause.raw_os_error() == Some(13) => Exit::NotPermitted,
-            SocketError::Io(..) => Exit::CannotCreate,
-        };
-        Failure::new(exit, error)
-    })?;
+    let wanted = Wanted {
+        socket: &config.socket,
+        group: config.socket_group.as_deref(),
+        listen: config.listen,
+    };
+    let bound = control::bind(&wanted).map_err(socket_failure)?;
+    // An address that was inherited asks for the same as one of the configuration.
+    if let Some(address) = bound.address() {
+        check_listen(address, config.triggers.access.has_secret())
+            .map_err(|error| Failure::new(Exit::Usage, error))?;
+    }
     prepare_directory(&config.snapshots)?;
     let started = Started::new(&config, native)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -100,16 +114,36 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     runtime.block_on(attend(&arguments, config, bound, started))
 }
 
-fn log_to_stderr() {
+fn socket_failure(error: SocketError) -> Failure {
+    let exit = match &error {
+        SocketError::Taken(_) => Exit::TryLater,
+        SocketError::Io(_, cause) | SocketError::Tcp(_, cause)
+            if cause.raw_os_error() == Some(13) =>
+        {
+            Exit::NotPermitted
+        }
+        SocketError::Group(_) => Exit::Usage,
+        SocketError::NotASocket(_) | SocketError::Io(..) | SocketError::Tcp(..) => {
+            Exit::CannotCreate
+        }
+        SocketError::Inherited(_) => Exit::Failed,
+    };
+    Failure::new(exit, error)
+}
+
+fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_env("RECORDER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // A second start in one process keeps the first log.
-    let _ = tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colour)
-        .with_target(false)
-        .try_init();
+        .with_target(false);
+    // A second start in one process keeps the first log.
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
 }
 
 /// Makes the directory, removes what a crash left there, and tries it.
@@ -227,22 +261,24 @@ async fn attend(
     mut started: Started,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let serving = Serving {
-        handle: started.handle.clone(),
-        dumper: Arc::clone(&started.dumper),
-        started: started.since,
-    };
-    let served = control::serve(bound, serving);
+    let names = host_names(&config, &started);
+    let (dispatcher, worker) =
+        Dispatcher::start(Arc::clone(&started.dumper), config.triggers.clone(), names)
+            .map_err(|error| Failure::new(Exit::Failed, error))?;
+    let address = bound.address();
+    let serving = Serving::new(Arc::clone(&dispatcher), started.since, address);
+    let served = control::serve(&bound, serving);
     tokio::pin!(served);
     let ready = wait_for_canary(&started.handle);
     tokio::pin!(ready);
     let mut is_ready = false;
+    let mut heartbeat = tokio::time::interval(heartbeat_every());
     loop {
         tokio::select! {
             result = &mut ready, if !is_ready => {
                 result?;
                 is_ready = true;
-                announce(&config, &started);
+                announce(&config, &started, address);
             }
             result = &mut served => {
                 let why = result.err().map_or("it ended".to_string(), |error| error.to_string());
@@ -255,17 +291,46 @@ async fn attend(
                 };
                 return Err(Failure::new(Exit::Failed, format!("the recording failed: {why}")));
             }
-            _ = signals.dump.recv() => dump_by_signal(&started),
-            _ = signals.reload.recv() => reload(arguments, &started),
+            _ = heartbeat.tick(), if is_ready => beat(&started.handle),
+            _ = signals.dump.recv() => dump_by_signal(&dispatcher),
+            _ = signals.reload.recv() => reload(arguments, &started, &dispatcher),
             _ = signals.end.recv() => break,
             _ = signals.interrupt.recv() => break,
         }
     }
     notify(&[sd_notify::NotifyState::Stopping]);
+    dispatcher.end();
+    // What was promised is written while the recording still answers.
+    let _ = tokio::task::spawn_blocking(move || worker.join()).await;
     // Gone already is as good.
     let _ = started.handle.stop();
     let _ = started.ended.await;
     Ok(())
+}
+
+/// Often enough for the service manager's watchdog.
+fn heartbeat_every() -> Duration {
+    let watchdog = sd_notify::watchdog_enabled();
+    watchdog.map_or(CANARY_EVERY, |within| (within / 3).min(CANARY_EVERY))
+}
+
+/// Makes an event of our own, by which readiness is known, and tells the watchdog
+/// that the rings are visited. The event may be lost in a flood: that is no reason to
+/// be started anew.
+fn beat(handle: &Handle) {
+    canary();
+    let age = handle.pulse().visit_age_ns().map(Duration::from_nanos);
+    if age.is_some_and(|age| age < VISIT_AGE_MAX) {
+        notify(&[sd_notify::NotifyState::Watchdog]);
+    }
+}
+
+/// What this host is called.
+fn host_names(config: &RecorderConfig, started: &Started) -> HostNames {
+    let mut names = config.names.clone();
+    // What Kubernetes calls it, by the downward API.
+    names.extend(std::env::var("NODE_NAME"));
+    HostNames::new(&started.dumper.host().host, &names)
 }
 
 struct Signals {
@@ -302,24 +367,30 @@ async fn wait_for_canary(handle: &Handle) -> Result<(), Failure> {
                  gives none",
             ));
         }
-        // Fails by design: no process has this number. The call itself is the event.
-        let _ = rustix::process::getsid(rustix::process::Pid::from_raw(CANARY_PID as i32));
-        tokio::time::sleep(CANARY_EVERY).await;
+        canary();
+        tokio::time::sleep(FIRST_CANARY_EVERY).await;
     }
     Ok(())
 }
 
-fn announce(config: &RecorderConfig, started: &Started) {
+/// Fails by design: no process has this number. The call itself is the event.
+fn canary() {
+    let _ = rustix::process::getsid(rustix::process::Pid::from_raw(CANARY_PID as i32));
+}
+
+fn announce(config: &RecorderConfig, started: &Started, address: Option<SocketAddr>) {
     let window_s = config.window_ns as f64 / 1e9;
     let missing = match started.missing {
         0 => String::new(),
         count => format!(", {count} things missing on this kernel (see `recorder status`)"),
     };
+    let listen = address.map(|address| format!(", listen {address}")).unwrap_or_default();
     let mut out = std::io::stdout().lock();
     // Whoever closed standard output does not want to know.
     let _ = writeln!(
         out,
-        "recording: window {window_s} s, memory {} (rings {}), socket {}, snapshots {}{missing}",
+        "recording: window {window_s} s, memory {} (rings {}), socket {}, snapshots \
+         {}{listen}{missing}",
         bytes(config.memory_bytes),
         bytes(started.ring_total_bytes),
         config.socket.display(),
@@ -335,28 +406,25 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-fn dump_by_signal(started: &Started) {
-    let dumper = Arc::clone(&started.dumper);
-    let trigger = Trigger {
-        source: "signal".to_string(),
-        reason: "SIGUSR2".to_string(),
-        at_ns: crate::clock::monotonic_ns(),
-        ..Trigger::default()
-    };
-    // The snapshots of signals queue up behind one another; the name tells.
-    tokio::task::spawn_blocking(move || {
-        match dumper.take(DumpRequest { trigger, since_ns: None }) {
-            Ok(written) => tracing::info!("snapshot {}", written.path.display()),
-            Err(error) => tracing::error!("{error}"),
-        }
+fn dump_by_signal(dispatcher: &Dispatcher) {
+    let trigger = Trigger::new("signal", "SIGUSR2");
+    let message = Message { firing: vec![trigger], ..Message::default() };
+    // What becomes of it stands in the log.
+    dispatcher.offer(Incoming {
+        door: "signal",
+        message,
+        local: true,
+        before_ns: None,
+        after_ns: None,
     });
 }
 
-/// Reads the configuration again: window and memory change at once, paths at the
-/// next start.
-fn reload(arguments: &Arguments, started: &Started) {
+/// Reads the configuration again: window, memory, triggers, secrets and the hook change
+/// at once, paths and addresses at the next start.
+fn reload(arguments: &Arguments, started: &Started, dispatcher: &Dispatcher) {
     match arguments.config() {
         Ok(config) => {
+            dispatcher.set_config(config.triggers.clone(), host_names(&config, started));
             let limits = limits(&config, started.ring_total_bytes);
             match started.handle.set_limits(limits, config.memory_bytes) {
                 Ok(()) => tracing::info!("configuration read again"),

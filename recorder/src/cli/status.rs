@@ -59,20 +59,22 @@ fn text(status: &Status, out: &mut Out) -> io::Result<()> {
     )?;
     let memory = &health.memory;
     writeln!(out, "memory    {} of {}", bytes(memory.total), bytes(memory.limit))?;
-    let parts = [
-        ("rings", memory.rings),
-        ("slots", memory.slots),
-        ("window", memory.window),
-        ("open", memory.open),
-        ("pinned", memory.pinned),
-        ("baseline", memory.baseline),
-    ];
-    for (name, part) in parts {
+    for (name, part) in memory.parts() {
         writeln!(out, "  {name:<10}{:>12}", bytes(part))?;
     }
     writeln!(out, "cpu       {:.2} % of one CPU, up {:.0} s", health.cpu_percent, status.uptime_s)?;
     writeln!(out, "segments  {}", health.segments)?;
     writeln!(out, "snapshots {}", status.snapshots)?;
+    if let Some(address) = &status.listen {
+        writeln!(out, "listen    {address}")?;
+    }
+    let triggers = &status.triggers;
+    let planned = triggers.planned.as_ref().map(|name| format!(", next: {name}"));
+    let planned = planned.unwrap_or_default();
+    writeln!(out, "triggered {} snapshots in the last hour{planned}", triggers.in_last_hour)?;
+    if health.lost_in_window > 0 {
+        writeln!(out, "LOST      {} events in the window", grouped(health.lost_in_window))?;
+    }
     for missing in &status.missing {
         writeln!(out, "missing   {}: {}", missing.what, missing.why)?;
     }

@@ -7,11 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, client::conn::http1};
+use hyper::{Method, Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use super::{DumpAnswer, DumpOrder, Problem, Status};
+use super::{DumpAnswer, DumpOrder, Problem, Status, TriggerAnswer};
 
 /// The largest answer that is not a snapshot.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -90,6 +90,16 @@ impl Client {
         answer(response).await
     }
 
+    /// Hands a trigger in, and answers what becomes of it.
+    pub async fn trigger(
+        &mut self,
+        body: &serde_json::Value,
+    ) -> Result<TriggerAnswer, ClientError> {
+        let response =
+            self.send(Method::POST, "/v1/trigger/generic", body.to_string().into_bytes()).await?;
+        answer(response).await
+    }
+
     /// Hands a finished snapshot to `take`, piece by piece.
     pub async fn fetch(
         &mut self,
@@ -122,7 +132,7 @@ impl Client {
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| ClientError::Protocol(error.to_string()))?;
         let response = self.sender.send_request(request).await?;
-        if response.status() == StatusCode::OK {
+        if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status().as_u16();

@@ -1,19 +1,46 @@
-//! The control socket: HTTP on a Unix socket, for the recorder's own commands and
-//! for `curl --unix-socket`.
+//! HTTP on the Unix socket, for the recorder's own commands and for
+//! `curl --unix-socket`; the same over TCP, for alerting systems and monitors.
 //!
 //! Invariant: the daemon never opens a path a client named.
 
 mod client;
-mod server;
+mod doors;
+mod refusal;
+mod routes;
+mod serve;
+mod socket;
+mod watch;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientError};
-pub use server::{Bound, Serving, SocketError, bind, serve};
+pub use serve::serve;
+pub use socket::{Bound, SocketError, Wanted, bind};
+pub use watch::{CANARY_AGE_MAX, CANARY_EVERY, VISIT_AGE_MAX};
 
-use crate::recorder::Health;
+use crate::{dispatch::Dispatcher, recorder::Health};
+
+/// What the requests are answered from.
+#[derive(Clone)]
+pub struct Serving {
+    dispatcher: Arc<Dispatcher>,
+    started: Instant,
+    address: Option<SocketAddr>,
+    reading: watch::Reading,
+}
+
+impl Serving {
+    /// From these: the dispatcher, when recording began, and the address of TCP.
+    pub fn new(
+        dispatcher: Arc<Dispatcher>,
+        started: Instant,
+        address: Option<SocketAddr>,
+    ) -> Serving {
+        Serving { dispatcher, started, address, reading: watch::Reading::default() }
+    }
+}
 
 /// Asks for a snapshot: `POST /v1/dump`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +54,8 @@ pub struct DumpOrder {
     pub post_ns: Option<u64>,
     /// Kept in the file.
     pub labels: BTreeMap<String, String>,
+    /// Whether it is never removed to make room.
+    pub keep: bool,
 }
 
 /// A snapshot that is durable.
@@ -54,10 +83,43 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since it began to record.
     pub uptime_s: f64,
+    /// Its resident set, bytes.
+    pub resident_bytes: u64,
     /// Where snapshots go.
     pub snapshots: String,
+    /// The address of TCP, where there is one.
+    pub listen: Option<String>,
+    /// What triggers are up to.
+    pub triggers: TriggerStatus,
     /// What this kernel does not give.
     pub missing: Vec<crate::loss::Missing>,
+}
+
+/// What triggers are up to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TriggerStatus {
+    /// The snapshot that waits for its moment.
+    pub planned: Option<String>,
+    /// Triggered snapshots in the last hour.
+    pub in_last_hour: u64,
+}
+
+/// What becomes of a trigger: `POST /v1/trigger/...`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TriggerAnswer {
+    /// The snapshot it will be in, or is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its file: there when it is durable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Whether it was planned for another trigger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joined: Option<bool>,
+    /// Why nothing is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignored: Option<String>,
 }
 
 /// An error, as RFC 9457 has it.

@@ -11,11 +11,12 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{Frozen, Handle, RecorderError};
 use crate::{
+    clock::ClockAnchor,
     event::{
         ATTACHMENTS_MAX, Attached, Class, Event, Kind, Meaning,
         syscall::{self, Abi},
@@ -25,17 +26,29 @@ use crate::{
     },
     loss::Missing,
     probe::{self, SlotLister, UnfinishedCall},
-    snapshot::{self, Contents, Header, Trigger, WindowInfo, WriteError, Written},
+    snapshot::{self, Contents, Header, WindowInfo, WriteError, Written, snapshot_name},
+    trigger::Trigger,
     window::{Block, FrozenWindow, blocks_of},
 };
 
 /// What a snapshot is to have.
 #[derive(Clone, Debug, Default)]
 pub struct DumpRequest {
+    /// What the file is to be called.
+    pub name: String,
     /// Why.
     pub trigger: Trigger,
     /// Only this far back, nanoseconds.
     pub since_ns: Option<u64>,
+}
+
+/// A snapshot that was taken.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The file.
+    pub written: Written,
+    /// How long the hand-over took.
+    pub freeze: Duration,
 }
 
 /// Takes snapshots. One is written at a time.
@@ -128,13 +141,23 @@ impl Dumper {
         &self.directory
     }
 
+    /// The recording it is taken of.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// A name for a snapshot that `source` asks for now.
+    pub fn name(&self, source: &str) -> String {
+        snapshot_name(&self.host, &ClockAnchor::now(), source)
+    }
+
     /// What is known of the host.
     pub fn host(&self) -> &Header {
         &self.host
     }
 
     /// Takes a snapshot and answers when it is durable.
-    pub fn take(&self, request: DumpRequest) -> Result<Written, DumpError> {
+    pub fn take(&self, request: DumpRequest) -> Result<Taken, DumpError> {
         if !self.handle.is_recording() {
             return Err(DumpError::NotRecording);
         }
@@ -147,7 +170,7 @@ impl Dumper {
         taken
     }
 
-    fn take_one(&self, request: DumpRequest) -> Result<Written, DumpError> {
+    fn take_one(&self, request: DumpRequest) -> Result<Taken, DumpError> {
         let asked = Instant::now();
         // The moment of the snapshot is the moment of the request, even when
         // another one is being written.
@@ -158,13 +181,16 @@ impl Dumper {
             let oldest_ns = frozen.moment_ns.saturating_sub(since_ns);
             cut_before(&mut frozen, oldest_ns);
         }
+        let name = request.name.clone();
         let header = self.header(&frozen, request);
         let FrozenWindow { blocks, baseline, .. } = frozen.window;
         let mut all = blocks_of(baseline.to_events(), Class::Context);
         all.extend(blocks);
         all.extend(blocks_of(unfinished.iter().map(OwnedEvent::as_event), Class::Unfinished));
         let contents = Contents { header: &header, blocks: all, asked };
-        snapshot::write(&self.directory, contents).map_err(DumpError::Write)
+        let written =
+            snapshot::write(&self.directory, &name, contents).map_err(DumpError::Write)?;
+        Ok(Taken { written, freeze: frozen.freeze })
     }
 
     fn header(&self, frozen: &Frozen, request: DumpRequest) -> Header {

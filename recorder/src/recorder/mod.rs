@@ -5,22 +5,25 @@
 //! or the network. What it cannot do in microseconds another thread does.
 
 mod dump;
+mod pulse;
+mod rate;
 mod tally;
 
 use std::{
     fmt, io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     time::{Duration, Instant},
 };
 
+use rate::Rate;
 use serde::{Deserialize, Serialize};
 use tally::Tally;
 
-pub use dump::{DumpError, DumpRequest, Dumper, DumperSetup};
+pub use dump::{DumpError, DumpRequest, Dumper, DumperSetup, Taken};
+pub use pulse::Pulse;
 
 use crate::{
     clock::{self, ClockAnchor},
@@ -120,6 +123,11 @@ pub struct Health {
     pub memory: MemoryHealth,
     /// How many segments the window has.
     pub segments: usize,
+    /// Events lost since the window began.
+    pub lost_in_window: u64,
+    /// Milliseconds since an event of our own was made that came through the whole
+    /// path.
+    pub canary_age_ms: Option<u64>,
     /// The books.
     pub ledger: Ledger,
 }
@@ -169,6 +177,20 @@ pub struct MemoryHealth {
     pub limit: u64,
 }
 
+impl MemoryHealth {
+    /// Its parts by name.
+    pub fn parts(&self) -> [(&'static str, u64); 6] {
+        [
+            ("rings", self.rings),
+            ("slots", self.slots),
+            ("window", self.window),
+            ("open", self.open),
+            ("pinned", self.pinned),
+            ("baseline", self.baseline),
+        ]
+    }
+}
+
 enum Message {
     Freeze(SyncSender<Result<Frozen, RecorderError>>),
     Health(SyncSender<Result<Health, RecorderError>>),
@@ -181,13 +203,18 @@ enum Message {
 pub struct Handle {
     messages: SyncSender<Message>,
     wake: Wake,
-    recording: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
 }
 
 impl Handle {
     /// Whether an event of our own came through the whole path.
     pub fn is_recording(&self) -> bool {
-        self.recording.load(Ordering::Acquire)
+        self.pulse.is_recording()
+    }
+
+    /// What can be known without asking.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Freezes the window: everything that had returned before is in it.
@@ -242,22 +269,13 @@ pub struct Recorder<S> {
     tally: Tally,
     native: Abi,
     messages: Receiver<Message>,
-    recording: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     ring_bytes: u64,
     memory_bytes: u64,
     nonce: u64,
     rate: Rate,
     /// Events the kernel skipped, at the last cut, and when that was.
     skipped: (u64, u64),
-}
-
-/// What is counted about every second.
-struct Rate {
-    since: Instant,
-    events: u64,
-    cpu_ns: u64,
-    events_per_s: f64,
-    cpu_percent: f64,
 }
 
 /// What a recording needs beside its rings.
@@ -280,9 +298,9 @@ impl<S: RecordSource> Recorder<S> {
     /// A recording and the handle to it. `wake` is the one `source` waits for.
     pub fn new(source: S, wake: Wake, setup: Setup) -> (Recorder<S>, Handle) {
         let (sender, messages) = sync_channel(MESSAGES_MAX);
-        let recording = Arc::new(AtomicBool::new(false));
+        let pulse = Arc::new(Pulse::default());
         let cpus = source.cpus();
-        let handle = Handle { messages: sender, wake, recording: Arc::clone(&recording) };
+        let handle = Handle { messages: sender, wake, pulse: Arc::clone(&pulse) };
         let recorder = Recorder {
             source,
             window: Window::new(setup.limits, cpus, setup.native, setup.baseline),
@@ -290,17 +308,11 @@ impl<S: RecordSource> Recorder<S> {
             native: setup.native,
             probes: setup.probes,
             messages,
-            recording,
+            pulse,
             ring_bytes: setup.ring_bytes,
             memory_bytes: setup.memory_bytes,
             nonce: 0,
-            rate: Rate {
-                since: Instant::now(),
-                events: 0,
-                cpu_ns: clock::own_cpu_ns(),
-                events_per_s: 0.0,
-                cpu_percent: 0.0,
-            },
+            rate: Rate::new(),
             skipped: (0, clock::monotonic_ns()),
         };
         (recorder, handle)
@@ -310,8 +322,11 @@ impl<S: RecordSource> Recorder<S> {
     pub fn run(mut self) -> Result<(), RecorderError> {
         loop {
             let busiest = self.drain_all();
-            self.window.tick(clock::monotonic_ns());
-            self.take_rate();
+            let now_ns = clock::monotonic_ns();
+            self.window.tick(now_ns);
+            self.pulse.visited(now_ns, self.window.bytes());
+            let window = Duration::from_nanos(self.window.limits().span_ns);
+            self.rate.take(self.window.events(), self.lost(), window);
             #[cfg(feature = "debug-log")]
             self.probes.flush_log();
             while let Ok(message) = self.messages.try_recv() {
@@ -340,7 +355,7 @@ impl<S: RecordSource> Recorder<S> {
     /// Reads the ring of a CPU: at most `records_max`, and not beyond the mark
     /// `nonce`, whether or not it came.
     fn drain(&mut self, cpu: usize, records_max: usize, nonce: u64) -> usize {
-        let Recorder { source, window, tally, recording, probes, .. } = self;
+        let Recorder { source, window, tally, pulse, probes, .. } = self;
         let own_pid = probes.own_pid();
         source.drain(cpu, records_max, &mut |record| {
             let (event, sequence) = match decode(record, cpu as u16) {
@@ -357,7 +372,7 @@ impl<S: RecordSource> Recorder<S> {
             }
             tally.event(cpu, &event, sequence);
             if event.pid == own_pid && event.number(3) == CANARY_PID {
-                recording.store(true, Ordering::Release);
+                pulse.canary(event.ts_ns);
             }
             window.push(&event);
             true
@@ -441,20 +456,9 @@ impl<S: RecordSource> Recorder<S> {
         Ok(Frozen { window, ledger, moment_ns: clock.monotonic_ns, clock, drain, freeze })
     }
 
-    fn take_rate(&mut self) {
-        let elapsed = self.rate.since.elapsed();
-        if elapsed < Duration::from_secs(1) {
-            return;
-        }
-        let (events, cpu_ns) = (self.window.events(), clock::own_cpu_ns());
-        let seconds = elapsed.as_secs_f64();
-        self.rate = Rate {
-            since: Instant::now(),
-            events_per_s: (events - self.rate.events) as f64 / seconds,
-            cpu_percent: (cpu_ns.saturating_sub(self.rate.cpu_ns)) as f64 / 1e7 / seconds,
-            events,
-            cpu_ns,
-        };
+    /// Events known to be lost, by the records of losses.
+    fn lost(&self) -> u64 {
+        self.tally.lost() + self.skipped.0
     }
 
     fn health(&mut self) -> Result<Health, RecorderError> {
@@ -485,7 +489,7 @@ impl<S: RecordSource> Recorder<S> {
         };
         let sealed = self.window.sealed_events();
         Ok(Health {
-            recording: self.recording.load(Ordering::Acquire),
+            recording: self.pulse.is_recording(),
             window: WindowHealth {
                 span_s: holdings.iter().map(span).fold(0.0, f64::max),
                 asked_s: self.window.limits().span_ns as f64 / 1e9,
@@ -496,6 +500,8 @@ impl<S: RecordSource> Recorder<S> {
             bytes_per_event: if sealed == 0 { 0.0 } else { memory.window as f64 / sealed as f64 },
             memory,
             segments: self.window.segments(),
+            lost_in_window: self.rate.lost_in_window(self.lost()),
+            canary_age_ms: self.pulse.canary_age_ns().map(|age_ns| age_ns / 1_000_000),
             ledger,
         })
     }

@@ -62,6 +62,11 @@ impl Tally {
         }
     }
 
+    /// Events that were lost, as far as their records have been read.
+    pub(super) fn lost(&self) -> u64 {
+        self.cpus.iter().map(|tally| tally.lost_records).sum()
+    }
+
     /// A mark of a CPU: clean when no program was running there.
     pub(super) fn cut(&mut self, cpu: usize, nonce: u64, busy: u64) {
         if let Some(tally) = self.cpus.get_mut(cpu).filter(|_| busy == 0) {

@@ -11,29 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::ClockAnchor,
     loss::{Ledger, Missing},
+    trigger::Trigger,
 };
 
 pub use layout::{EXTENSION, FORMAT_VERSION};
 pub use read::{BlockEntry, Damage, SnapshotError, SnapshotReader, Verdict, verify};
 pub use write::{Contents, Target, WriteError, Written, remove_leftovers, snapshot_name, write};
-
-/// Why a snapshot was taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trigger {
-    /// Who asked: `manual`, `signal`, ...
-    pub source: String,
-    /// In whose words.
-    pub reason: String,
-    /// Labels of the alert.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Annotations of the alert.
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    /// When, on the kernel's clock.
-    #[serde(default)]
-    pub at_ns: u64,
-}
 
 /// How far back each class of events goes, in nanoseconds of the kernel's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

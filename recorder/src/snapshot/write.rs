@@ -21,6 +21,7 @@ use super::{
     },
 };
 use crate::{
+    clock::ClockAnchor,
     event::{Class, Kind},
     window::{Block, codec::EVENTS_MAX},
 };
@@ -176,8 +177,9 @@ pub fn remove_leftovers(directory: &Path) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// `<host>-<UTC>-<source>-<8 hex>.kfr`: sorted by name is sorted by time.
-pub fn snapshot_name(header: &Header) -> String {
+/// `<host>-<UTC>-<source>-<8 hex>.kfr`: sorted by name is sorted by time. `clock` is
+/// when it was asked for.
+pub fn snapshot_name(host: &Header, clock: &ClockAnchor, source: &str) -> String {
     // Words from elsewhere: nothing of them may be a path.
     let word = |text: &str, otherwise: &str| {
         let kept = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_';
@@ -185,17 +187,17 @@ pub fn snapshot_name(header: &Header) -> String {
         let word = word.trim_start_matches('.');
         if word.is_empty() { otherwise.to_string() } else { word.to_string() }
     };
-    let seconds = header.clock.wall_ns.div_euclid(1_000_000_000);
+    let seconds = clock.wall_ns.div_euclid(1_000_000_000);
     let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
-    let mut seed = header.boot_id.clone().into_bytes();
-    seed.extend(header.clock.monotonic_ns.to_le_bytes());
+    let mut seed = host.boot_id.clone().into_bytes();
+    seed.extend(clock.monotonic_ns.to_le_bytes());
     seed.extend(NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes());
     let hash = crc32c::crc32c(&seed);
     format!(
         "{}-{}-{}-{hash:08x}.{EXTENSION}",
-        word(&header.host, "host"),
+        word(&host.host, "host"),
         time.strftime("%Y%m%dT%H%M%SZ"),
-        word(&header.trigger.source, "unknown")
+        word(source, "unknown")
     )
 }
 
@@ -217,14 +219,13 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
-/// Writes a snapshot into `directory` and makes it durable.
-pub fn write(directory: &Path, contents: Contents<'_>) -> Result<Written, WriteError> {
-    let name = snapshot_name(contents.header);
-    let path = directory.join(&name);
+/// Writes a snapshot as `name` into `directory` and makes it durable.
+pub fn write(directory: &Path, name: &str, contents: Contents<'_>) -> Result<Written, WriteError> {
+    let path = directory.join(name);
     let target = Target::create(directory)?;
     let failed = |error: io::Error| WriteError::File(path.clone(), error);
     let (bytes, total_ms) = write_frames(target.file(), contents).map_err(failed)?;
-    let path = target.finish(&name, false)?;
+    let path = target.finish(name, false)?;
     Ok(Written { path, bytes, total_ms })
 }
 
@@ -311,9 +312,8 @@ mod tests {
 
     #[test]
     fn words_from_elsewhere_are_no_paths() {
-        let mut header = Header { host: "../../etc/x".to_string(), ..Header::default() };
-        header.trigger.source = "a/b\0\u{1b}[2J".to_string();
-        let name = snapshot_name(&header);
+        let host = Header { host: "../../etc/x".to_string(), ..Header::default() };
+        let name = snapshot_name(&host, &ClockAnchor::default(), "a/b\0\u{1b}[2J");
         assert!(!name.contains(['/', '\0', '\u{1b}']) && !name.starts_with('.'), "{name}");
     }
 }

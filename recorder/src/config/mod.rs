@@ -1,12 +1,19 @@
 //! Settings: what the command line says, else the configuration file, else the
 //! default. Checked here, once.
 
+pub mod trigger;
+mod words;
+
 use std::{
     fmt, fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
+pub use trigger::TriggerConfig;
+use trigger::{AccessSettings, HookSettings, KeepSettings, TriggerSettings};
+pub use words::parse_bytes;
 
 use crate::clock::parse_duration_ns;
 
@@ -19,6 +26,8 @@ pub const CONFIG: &str = "/etc/recorder/recorder.toml";
 
 /// The shortest and the longest window.
 const WINDOW_NS: std::ops::RangeInclusive<u64> = 1_000_000_000..=86_400_000_000_000;
+/// More names of this host.
+const NAMES_MAX: usize = 64;
 /// The least memory: below it the rings alone would not fit.
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
 /// A ring of one CPU: as large as this, less where all together would take more
@@ -61,8 +70,38 @@ pub struct Settings {
     pub memory: Option<String>,
     /// The control socket.
     pub socket: Option<PathBuf>,
+    /// The group that may use the control socket.
+    pub socket_group: Option<String>,
     /// Where snapshots go.
     pub snapshots: Option<PathBuf>,
+    /// Where triggers and metrics are served over TCP.
+    pub listen: Option<String>,
+    /// How the recorder's own log looks.
+    pub log: Option<LogFormat>,
+    /// More names of this host.
+    pub names: Option<Vec<String>>,
+    /// Who may ask over TCP.
+    #[serde(default)]
+    pub access: AccessSettings,
+    /// When a trigger becomes a snapshot.
+    #[serde(default)]
+    pub trigger: TriggerSettings,
+    /// Which snapshots are kept.
+    #[serde(default)]
+    pub keep: KeepSettings,
+    /// What is run when a snapshot is finished.
+    pub hook: Option<HookSettings>,
+}
+
+/// How the recorder's own log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// Checked settings of the daemon.
@@ -74,8 +113,18 @@ pub struct RecorderConfig {
     pub memory_bytes: u64,
     /// The control socket.
     pub socket: PathBuf,
+    /// The group that may use the control socket; that of the process when `None`.
+    pub socket_group: Option<String>,
     /// Where snapshots go.
     pub snapshots: PathBuf,
+    /// Where triggers and metrics are served over TCP.
+    pub listen: Option<SocketAddr>,
+    /// How the recorder's own log looks.
+    pub log: LogFormat,
+    /// More names of this host.
+    pub names: Vec<String>,
+    /// What triggers do.
+    pub triggers: TriggerConfig,
 }
 
 impl RecorderConfig {
@@ -101,11 +150,28 @@ impl RecorderConfig {
                 "the memory is {memory}: at least 16MiB is needed"
             )));
         }
+        let names = file.names.unwrap_or_default();
+        if names.len() > NAMES_MAX {
+            return Err(ConfigError::Value(format!(
+                "names has {} names, at most {NAMES_MAX}",
+                names.len()
+            )));
+        }
+        let triggers = TriggerConfig::new(file.trigger, file.access, file.keep, file.hook)?;
+        let listen = said.listen.or(file.listen).map(|word| parse_listen(&word)).transpose()?;
+        if let Some(address) = listen {
+            check_listen(address, triggers.access.has_secret())?;
+        }
         Ok(RecorderConfig {
             window_ns,
             memory_bytes,
             socket: said.socket.or(file.socket).unwrap_or_else(|| SOCKET.into()),
+            socket_group: file.socket_group,
             snapshots: said.snapshots.or(file.snapshots).unwrap_or_else(|| SNAPSHOTS.into()),
+            listen,
+            log: said.log.or(file.log).unwrap_or_default(),
+            names,
+            triggers,
         })
     }
 
@@ -119,47 +185,35 @@ impl RecorderConfig {
     }
 }
 
+/// `127.0.0.1:9774`, `[::1]:9774`, `:9774` for every address.
+fn parse_listen(word: &str) -> Result<SocketAddr, ConfigError> {
+    let whole = if word.starts_with(':') { format!("[::]{word}") } else { word.to_string() };
+    whole.parse().map_err(|_| {
+        ConfigError::Value(format!(
+            "listen is `{word}`: write an address and a port, like 127.0.0.1:9774"
+        ))
+    })
+}
+
+/// Whoever can reach an address of a network could fill the disk with snapshots.
+pub fn check_listen(address: SocketAddr, has_secret: bool) -> Result<(), ConfigError> {
+    if address.ip().to_canonical().is_loopback() || has_secret {
+        return Ok(());
+    }
+    Err(ConfigError::Value(format!(
+        "listen is {address}, which others can reach: name a file with a token as token_file in \
+         [access], or a secret_file of the door that is used, or listen on 127.0.0.1"
+    )))
+}
+
 fn read(path: &Path) -> Result<Settings, ConfigError> {
     let text = fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_path_buf(), e))?;
     toml::from_str(&text).map_err(|e| ConfigError::Parse(path.to_path_buf(), Box::new(e)))
 }
 
-/// `256MiB`, `1GiB`, `500MB`, `1048576`.
-pub fn parse_bytes(word: &str) -> Result<u64, String> {
-    let word = word.trim();
-    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = word.split_at_checked(digits).unwrap_or_default();
-    let factor: Option<u64> = match unit.trim() {
-        "" | "B" => Some(1),
-        "K" | "KiB" => Some(1 << 10),
-        "M" | "MiB" => Some(1 << 20),
-        "G" | "GiB" => Some(1 << 30),
-        "kB" | "KB" => Some(1_000),
-        "MB" => Some(1_000_000),
-        "GB" => Some(1_000_000_000),
-        _ => None,
-    };
-    let number: Option<u64> = number.parse().ok();
-    number
-        .zip(factor)
-        .and_then(|(number, factor)| number.checked_mul(factor))
-        .ok_or_else(|| format!("`{word}` is not an amount of memory: write it like 256MiB or 1GiB"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn amounts_of_memory() {
-        assert_eq!(parse_bytes("256MiB"), Ok(256 << 20));
-        assert_eq!(parse_bytes("1GiB"), Ok(1 << 30));
-        assert_eq!(parse_bytes("500MB"), Ok(500_000_000));
-        assert_eq!(parse_bytes("4096"), Ok(4096));
-        for word in ["", "MiB", "-1", "1.5GiB", "12 parsecs", "99999999999GiB"] {
-            assert!(parse_bytes(word).is_err(), "{word:?}");
-        }
-    }
 
     #[test]
     fn rings_take_at_most_a_quarter() {

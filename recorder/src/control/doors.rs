@@ -1,0 +1,185 @@
+//! The doors for triggers: what alerting systems post.
+//!
+//! An answer comes before the snapshot is taken: whoever waits for it gives up after
+//! seconds and calls again.
+
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+};
+use bytes::Bytes;
+
+use super::{Serving, TriggerAnswer as Answer, refusal::Refusal, routes::json_body, serve::Caller};
+use crate::{
+    config::trigger::Access,
+    dispatch::Incoming,
+    trigger::{
+        body::{self, BodyError, CloudEvent, Message, PagerDutyError},
+        policy::Decision,
+        signature::{self, Unproven},
+    },
+};
+
+/// Where Grafana puts its signature.
+const GRAFANA_SIGNATURE: &str = "x-grafana-alerting-signature";
+
+/// Where PagerDuty puts its signatures.
+const PAGERDUTY_SIGNATURE: &str = "x-pagerduty-signature";
+
+/// What PagerDuty calls a delivery; the same when it tries again.
+const PAGERDUTY_DELIVERY: &str = "x-webhook-id";
+
+/// PagerDuty tries again for about twenty minutes.
+const PAGERDUTY_OLD_S: i64 = 1800;
+
+/// A request at a door.
+struct Call {
+    serving: Serving,
+    caller: Caller,
+    access: Access,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Call {
+    async fn new(serving: Serving, caller: Caller, request: Request) -> Result<Call, Refusal> {
+        let (headers, body) = json_body(request).await?;
+        let access = serving.dispatcher.access();
+        Ok(Call { serving, caller, access, headers, body })
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.get(name).map(header::HeaderValue::as_bytes)
+    }
+
+    fn header_text(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whoever uses the control socket is believed. Over TCP a token is asked for as
+    /// soon as there is any secret: behind a proxy everybody comes from this host.
+    fn has_token(&self) -> Result<(), Unproven> {
+        if self.caller == Caller::Control || !self.access.has_secret() {
+            return Ok(());
+        }
+        signature::bearer(self.header(header::AUTHORIZATION.as_str()), &self.access.tokens)
+    }
+
+    fn is_from_grafana(&self) -> Result<(), Unproven> {
+        let signature = self.header(GRAFANA_SIGNATURE);
+        if self.access.grafana.is_empty() || signature.is_none() {
+            return self.has_token();
+        }
+        let name = self.access.grafana_timestamp_header.as_deref();
+        let timestamp = name.and_then(|name| self.header(name));
+        if name.is_some() && timestamp.is_none() {
+            return Err(Unproven::Missing);
+        }
+        signature::grafana(signature, timestamp, &self.body, &self.access.grafana, now_s())
+    }
+
+    fn is_from_pagerduty(&self) -> Result<(), Unproven> {
+        let signatures = self.header(PAGERDUTY_SIGNATURE);
+        if self.access.pagerduty.is_empty() || signatures.is_none() {
+            return self.has_token();
+        }
+        signature::pagerduty(signatures, &self.body, &self.access.pagerduty)
+    }
+
+    /// Hands a message in and words the answer.
+    fn answer(&self, door: &str, message: Result<Message, BodyError>) -> Answered {
+        let message = message.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))?;
+        let dispatcher = &self.serving.dispatcher;
+        if !dispatcher.dumper().handle().is_recording() {
+            return Err(Refusal::unavailable("not recording yet: try again"));
+        }
+        let local = self.caller.is_local();
+        let incoming = Incoming { door, message, local, before_ns: None, after_ns: None };
+        let named = |name: &str| Answer {
+            id: Some(name.trim_end_matches(".kfr").to_string()),
+            path: Some(dispatcher.path(name).to_string_lossy().into_owned()),
+            ..Answer::default()
+        };
+        match dispatcher.offer(incoming) {
+            Decision::Accepted(name) => Ok((StatusCode::ACCEPTED, Json(named(&name)))),
+            Decision::Joined(name) => {
+                let joined = Answer { joined: Some(true), ..named(&name) };
+                Ok((StatusCode::ACCEPTED, Json(joined)))
+            }
+            Decision::Known(name) => {
+                let ignored = Some("this alert has its snapshot".to_string());
+                Ok((StatusCode::OK, Json(Answer { ignored, ..named(&name) })))
+            }
+            Decision::Ignored(why) => {
+                Ok((StatusCode::OK, Json(Answer { ignored: Some(why), ..Answer::default() })))
+            }
+            Decision::Refused { why, retry_after_s } => Err(Refusal::too_many(why, retry_after_s)),
+        }
+    }
+}
+
+fn now_s() -> i64 {
+    crate::clock::ClockAnchor::now().wall_ns.div_euclid(1_000_000_000)
+}
+
+/// What a door answers.
+type Answered = Result<(StatusCode, Json<Answer>), Refusal>;
+
+fn unproven(error: Unproven) -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, error)
+}
+
+pub(super) async fn alertmanager(
+    State(serving): State<Serving>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answered {
+    let call = Call::new(serving, caller, request).await?;
+    call.has_token().map_err(unproven)?;
+    call.answer("alertmanager", body::alertmanager(&call.body))
+}
+
+pub(super) async fn grafana(
+    State(serving): State<Serving>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answered {
+    let call = Call::new(serving, caller, request).await?;
+    call.is_from_grafana().map_err(unproven)?;
+    call.answer("grafana", body::grafana(&call.body))
+}
+
+pub(super) async fn pagerduty(
+    State(serving): State<Serving>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answered {
+    let call = Call::new(serving, caller, request).await?;
+    call.is_from_pagerduty().map_err(unproven)?;
+    let delivery = call.header_text(PAGERDUTY_DELIVERY);
+    let events = &call.access.pagerduty_events;
+    match body::pagerduty(&call.body, delivery, events, now_s(), PAGERDUTY_OLD_S) {
+        Ok(message) => call.answer("pagerduty", Ok(message)),
+        Err(PagerDutyError::Body(error)) => call.answer("pagerduty", Err(error)),
+        Err(PagerDutyError::Old(most_s)) => Err(Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            format!("the event occurred more than {most_s} s ago: it is played again"),
+        )),
+    }
+}
+
+pub(super) async fn generic(
+    State(serving): State<Serving>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answered {
+    let call = Call::new(serving, caller, request).await?;
+    call.has_token().map_err(unproven)?;
+    let event = call.header_text("ce-id").map(|id| CloudEvent {
+        id: id.to_string(),
+        source: call.header_text("ce-source").unwrap_or_default().to_string(),
+        kind: call.header_text("ce-type").unwrap_or_default().to_string(),
+    });
+    call.answer("generic", body::generic(&call.body, event.as_ref()))
+}
