@@ -4,7 +4,10 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod alerting;
 mod calls;
+mod doors;
+mod hostile;
 mod ledger;
 mod life;
 mod network;

@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{LIMIT, TestDirectory, wait_for};
+use crate::{LIMIT, TestDirectory, http::Server, wait_for};
 
 /// The recorder: `RECORDER_BIN`, or the one built next to this test.
 pub fn binary() -> PathBuf {
@@ -87,6 +87,8 @@ pub struct Start<'a> {
     pub arguments: &'a [&'a str],
     /// What the recorder is started by, such as `unshare -m`.
     pub wrapper: &'a [&'a str],
+    /// What stands in its configuration.
+    pub config: &'a str,
 }
 
 /// A recorder that records. Dropping it kills it and removes its directory.
@@ -164,6 +166,37 @@ impl RecorderProcess {
     /// Where its snapshots lie.
     pub fn snapshots(&self) -> PathBuf {
         self.directory.join("snapshots")
+    }
+
+    /// With this in its configuration, in a new directory.
+    #[track_caller]
+    pub fn start_configured(config: &str) -> RecorderProcess {
+        let start = Start { config, ..Start::default() };
+        RecorderProcess::start_in(TestDirectory::new(), &start)
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> Server {
+        Server::unix(&self.directory.join("socket"))
+    }
+
+    /// Its address, where it listens on one.
+    #[track_caller]
+    pub fn tcp(&self) -> Server {
+        let (_, rest) = self.said.split_once(", listen ").expect("it listens");
+        let address = rest.split(',').next().unwrap_or_default().trim();
+        Server::Tcp(address.parse().expect("an address"))
+    }
+
+    /// The finished snapshots, sorted by name.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.snapshots()).expect("the snapshot directory").flatten();
+        let mut files: Vec<PathBuf> = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension() == Some("kfr".as_ref()))
+            .collect();
+        files.sort();
+        files
     }
 
     /// A command of the program that talks to this recorder.
@@ -271,7 +304,7 @@ fn record_command(directory: &TestDirectory, start: &Start<'_>) -> Command {
     command.arg("--snapshots").arg(directory.join("snapshots")).args(start.arguments);
     // No configuration of this host has a say.
     let config = directory.join("recorder.toml");
-    fs::write(&config, "").expect("an empty configuration");
+    fs::write(&config, start.config).expect("a configuration");
     command.arg("--config").arg(config).env_remove("RECORDER_SOCKET");
     command
 }

@@ -16,6 +16,7 @@ mod child;
 mod daemon;
 mod directory;
 mod events;
+pub mod http;
 pub mod synth;
 mod wait;
 
@@ -48,6 +49,13 @@ pub fn skip(why: &str) {
     // Not `println!`: what a test that passes prints is never seen.
     let line = format!("\nSKIPPED {}: {why}\n", thread.name().unwrap_or("a test"));
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// A Debian package that was unpacked for the tests and not installed, because its
+/// service would start: the folder that stands for `/`.
+pub fn unpacked(package: &str) -> Option<std::path::PathBuf> {
+    let folder = std::path::PathBuf::from(std::env::var_os("RECORDER_TEST_PACKAGES")?);
+    Some(folder.join(package)).filter(|folder| folder.is_dir())
 }
 
 /// Whether a program of this name can be started.

@@ -1,8 +1,13 @@
 //! Debian packages: what can be had, what is there, how to get the rest.
 
-use std::{cell::Cell, process::Command};
+use std::{
+    cell::Cell,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{process, toolchain::find_program};
 
@@ -34,6 +39,35 @@ impl Apt {
         Ok(has_candidate(&policy))
     }
 
+    /// Unpacks `package` into `home` without installing it: nothing of it starts, and
+    /// nothing of the system changes. What is there stays.
+    pub(crate) fn unpack(&self, package: &str, home: &Path) -> Result<()> {
+        if home.is_dir() {
+            return Ok(());
+        }
+        if !self.offers(package)? {
+            self.refresh()?;
+        }
+        // Under its final name only when it is whole.
+        let partial = home.with_extension("partial");
+        fs::create_dir_all(&partial)
+            .with_context(|| format!("cannot create {}", partial.display()))?;
+        say(&format!("downloading {package}, it is not installed"));
+        process::run(
+            Command::new("apt-get")
+                .current_dir(&partial)
+                // Apt's own user may not enter this folder.
+                .args(["-o", "APT::Sandbox::User=root", "-q", "download", package]),
+        )?;
+        let archive = file_with(&partial, |name| name.ends_with(".deb")).with_context(|| {
+            format!("apt-get download left no package in {}", partial.display())
+        })?;
+        process::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&partial))?;
+        fs::remove_file(&archive)
+            .with_context(|| format!("cannot remove {}", archive.display()))?;
+        fs::rename(&partial, home).with_context(|| format!("cannot make {}", home.display()))
+    }
+
     /// Installs those of `packages` that are not installed.
     pub(crate) fn install(&self, packages: &[&str]) -> Result<()> {
         let absent: Vec<&str> =
@@ -57,6 +91,12 @@ impl Apt {
                 .args(&absent),
         )
     }
+}
+
+/// The first file of a folder whose name fits.
+pub(crate) fn file_with(folder: &Path, fits: impl Fn(&str) -> bool) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?;
+    entries.flatten().find(|entry| fits(&entry.file_name().to_string_lossy())).map(|e| e.path())
 }
 
 /// One line per thing done, so that the user knows what changed on the machine.

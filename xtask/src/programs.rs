@@ -11,8 +11,13 @@ pub(crate) struct Program {
 pub(crate) const TESTS: &[Program] = &[
     program("curl", "curl", "a client whose connect, sockets and name the network tests expect"),
     program("strace", "strace", "a second opinion on the calls of a process, and a tracer"),
+    program("openssl", "openssl", "signatures made by somebody else"),
     program("ps", "procps", "states and wait channels of blocked processes"),
 ];
+
+/// What the tests start from a folder of its own: installed, its service would start
+/// too, or bring a mail server.
+pub(crate) const UNPACKED: &[&str] = &["prometheus-alertmanager", "nagios4-core"];
 
 /// What every Linux has, for the file systems of virtual machines, where only
 /// what is listed exists.

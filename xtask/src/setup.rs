@@ -13,6 +13,7 @@ use crate::{
     process,
     programs::{self, Program},
     toolchain::{self, KernelToolchain, Missing, find_program},
+    workspace,
 };
 
 /// Debian's compiler with a ready-made `core`, and what linking a program needs.
@@ -55,11 +56,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.tests {
         install_checkers()?;
         install_programs(apt.as_ref(), programs::TESTS)?;
+        let folder = unpacked_folder()?;
+        for package in programs::UNPACKED {
+            match &apt {
+                Some(apt) => apt.unpack(package, &folder.join(package))?,
+                None => say(&format!("{package} is not tried: there is no apt-get here")),
+            }
+        }
     }
     if options.vm {
         install_programs(apt.as_ref(), programs::VM)?;
     }
     Ok(())
+}
+
+/// Where packages are unpacked that the tests use and nobody installs.
+pub(crate) fn unpacked_folder() -> Result<PathBuf> {
+    Ok(workspace::target_dir()?.join("packages"))
 }
 
 fn install_toolchain(apt: Option<&Apt>, missing: &Missing) -> Result<KernelToolchain> {

@@ -103,6 +103,7 @@ fn cargo_test(options: &Options) -> Result<Command> {
     let mut command = cargo();
     command.args(["test", "--workspace"]);
     command.env("RECORDER_BIN", workspace::target_dir()?.join("debug/recorder"));
+    command.env("RECORDER_TEST_PACKAGES", setup::unpacked_folder()?);
     if options.full {
         command.env("RECORDER_TEST_FULL", "1");
     }

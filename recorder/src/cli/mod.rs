@@ -136,12 +136,19 @@ struct FileArgument {
     file: PathBuf,
 }
 
+/// The exit code of wrong arguments. A plugin of Nagios that is configured wrongly
+/// knows nothing: 2 would say that the recorder is in trouble.
+fn usage_code() -> u8 {
+    let is_check = std::env::args_os().nth(1).is_some_and(|word| word == "check");
+    if is_check && cfg!(feature = "capture") { 3 } else { Exit::Usage as u8 }
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let code = if error.use_stderr() { Exit::Usage as u8 } else { 0 };
+            let code = if error.use_stderr() { usage_code() } else { 0 };
             // Whoever closed the pipe does not want the help any more.
             let _ = error.print();
             return ExitCode::from(code);

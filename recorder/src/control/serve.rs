@@ -32,8 +32,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 32 << 10;
 
 /// What a client that is one too many is told.
-const TOO_MANY: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
+    content-type: application/problem+json\r\ncontent-length: 88\r\n\r\n\
+    {\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections: try again\"}";
 
 /// After an error of accept(2), such as too many open files.
 const AFTER_AN_ERROR: Duration = Duration::from_millis(100);
@@ -150,5 +151,19 @@ where
     // What goes wrong here is the client's: it hung up, or spoke no HTTP.
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(?caller, "a connection ended: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_one_too_many_is_whole() {
+        let text = std::str::from_utf8(TOO_MANY).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}: {body}");
+        let problem: super::super::Problem = serde_json::from_str(body).unwrap();
+        assert_eq!(problem.status, 503);
     }
 }

@@ -102,15 +102,17 @@ pub fn list(directory: &Path) -> io::Result<Vec<Listed>> {
             continue;
         }
         let finished = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        listed.push(Listed {
+        let snapshot = Listed {
             kept: mark_path(directory, &name).exists(),
             name,
             bytes: found.len(),
             finished_s: since_1970(finished).as_secs(),
-        });
+        };
+        // Several may be finished in one second.
+        listed.push((finished, snapshot));
     }
-    listed.sort_by(|one, other| (one.finished_s, &one.name).cmp(&(other.finished_s, &other.name)));
-    Ok(listed)
+    listed.sort_by(|(at, one), (other_at, other)| (at, &one.name).cmp(&(other_at, &other.name)));
+    Ok(listed.into_iter().map(|(_, snapshot)| snapshot).collect())
 }
 
 fn since_1970(time: SystemTime) -> Duration {

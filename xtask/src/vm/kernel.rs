@@ -2,7 +2,6 @@
 //! unpacked into the target folder, never installed.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -10,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    packages::{Apt, say},
+    packages::{Apt, file_with},
     process,
 };
 
@@ -49,19 +48,8 @@ impl Kernel {
         if let Some(image) = boot_image(&home) {
             return Ok(image);
         }
-        fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
-        say(&format!("downloading {package}, it is not installed"));
-        process::run(
-            Command::new("apt-get")
-                .current_dir(&home)
-                // Apt's own user may not enter this folder.
-                .args(["-o", "APT::Sandbox::User=root", "-q", "download", &package]),
-        )?;
-        let archive = file_with(&home, |name| name.ends_with(".deb"))
-            .with_context(|| format!("apt-get download left no package in {}", home.display()))?;
-        process::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&home))?;
-        fs::remove_file(&archive)
-            .with_context(|| format!("cannot remove {}", archive.display()))?;
+        let apt = Apt::find().context("the kernels are Debian packages, and apt-get is missing")?;
+        apt.unpack(&package, &home)?;
         boot_image(&home).with_context(|| format!("{package} has no boot/vmlinuz-*"))
     }
 
@@ -90,11 +78,6 @@ fn depended<'a>(depends: &'a str, version: &str) -> Option<&'a str> {
 
 fn boot_image(home: &Path) -> Option<PathBuf> {
     file_with(&home.join("boot"), |name| name.starts_with("vmlinuz-"))
-}
-
-fn file_with(folder: &Path, fits: impl Fn(&str) -> bool) -> Option<PathBuf> {
-    let entries = fs::read_dir(folder).ok()?;
-    entries.flatten().find(|entry| fits(&entry.file_name().to_string_lossy())).map(|e| e.path())
 }
 
 #[cfg(test)]
