@@ -13,6 +13,7 @@ mod life;
 mod network;
 mod processes;
 mod unfinished;
+mod watched;
 mod window;
 
 #[test]

@@ -17,7 +17,7 @@ pub(crate) const TESTS: &[Program] = &[
 
 /// What the tests start from a folder of its own: installed, its service would start
 /// too, or bring a mail server.
-pub(crate) const UNPACKED: &[&str] = &["prometheus-alertmanager", "nagios4-core"];
+pub(crate) const UNPACKED: &[&str] = &["prometheus", "prometheus-alertmanager", "nagios4-core"];
 
 /// What every Linux has, for the file systems of virtual machines, where only
 /// what is listed exists.
