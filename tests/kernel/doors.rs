@@ -271,6 +271,10 @@ fn an_address_others_reach_needs_a_secret() {
     };
     let recorder = RecorderProcess::start_in(directory, &start);
     assert!(recorder.said().contains("listen 0.0.0.0:"), "{}", recorder.said());
+    // The address cannot be given up while it runs, so the secret cannot either.
+    fs::write(recorder.directory().join("recorder.toml"), "").expect("a configuration");
+    recorder.signal(libc::SIGHUP);
+    wait_until("the complaint", || recorder.log().contains("the old configuration stays"));
 }
 
 /// Many triggers at once, from several sources.

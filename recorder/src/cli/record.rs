@@ -293,7 +293,7 @@ async fn attend(
             }
             _ = heartbeat.tick(), if is_ready => beat(&started.handle),
             _ = signals.dump.recv() => dump_by_signal(&dispatcher),
-            _ = signals.reload.recv() => reload(arguments, &started, &dispatcher),
+            _ = signals.reload.recv() => reload(arguments, &started, &dispatcher, address),
             _ = signals.end.recv() => break,
             _ = signals.interrupt.recv() => break,
         }
@@ -421,8 +421,18 @@ fn dump_by_signal(dispatcher: &Dispatcher) {
 
 /// Reads the configuration again: window, memory, triggers, secrets and the hook change
 /// at once, paths and addresses at the next start.
-fn reload(arguments: &Arguments, started: &Started, dispatcher: &Dispatcher) {
-    match arguments.config() {
+fn reload(
+    arguments: &Arguments,
+    started: &Started,
+    dispatcher: &Dispatcher,
+    address: Option<SocketAddr>,
+) {
+    let config = arguments.config().and_then(|config| {
+        // What is listened on stays: without a secret everybody could ask.
+        let has_secret = config.triggers.access.has_secret();
+        address.map_or(Ok(()), |address| check_listen(address, has_secret)).map(|()| config)
+    });
+    match config {
         Ok(config) => {
             dispatcher.set_config(config.triggers.clone(), host_names(&config, started));
             let limits = limits(&config, started.ring_total_bytes);

@@ -3,6 +3,8 @@
 //! An answer comes before the snapshot is taken: whoever waits for it gives up after
 //! seconds and calls again.
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Json,
     extract::{Request, State},
@@ -10,7 +12,12 @@ use axum::{
 };
 use bytes::Bytes;
 
-use super::{Serving, TriggerAnswer as Answer, refusal::Refusal, routes::json_body, serve::Caller};
+use super::{
+    Serving, TriggerAnswer as Answer,
+    refusal::Refusal,
+    routes::{blocking, json_body},
+    serve::Caller,
+};
 use crate::{
     config::trigger::Access,
     dispatch::Incoming,
@@ -88,20 +95,25 @@ impl Call {
     }
 
     /// Hands a message in and words the answer.
-    fn answer(&self, door: &str, message: Result<Message, BodyError>) -> Answered {
+    async fn answer(&self, door: &str, message: Result<Message, BodyError>) -> Answered {
         let message = message.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))?;
-        let dispatcher = &self.serving.dispatcher;
+        let dispatcher = Arc::clone(&self.serving.dispatcher);
         if !dispatcher.dumper().handle().is_recording() {
             return Err(Refusal::unavailable("not recording yet: try again"));
         }
         let local = self.caller.is_local();
-        let incoming = Incoming { door, message, local, before_ns: None, after_ns: None };
+        let (offered, door) = (Arc::clone(&dispatcher), door.to_string());
+        let decision = blocking(move || {
+            let (before_ns, after_ns) = (None, None);
+            offered.offer(Incoming { door: &door, message, local, before_ns, after_ns })
+        })
+        .await?;
         let named = |name: &str| Answer {
             id: Some(name.trim_end_matches(".kfr").to_string()),
             path: Some(dispatcher.path(name).to_string_lossy().into_owned()),
             ..Answer::default()
         };
-        match dispatcher.offer(incoming) {
+        match decision {
             Decision::Accepted(name) => Ok((StatusCode::ACCEPTED, Json(named(&name)))),
             Decision::Joined(name) => {
                 let joined = Answer { joined: Some(true), ..named(&name) };
@@ -137,7 +149,7 @@ pub(super) async fn alertmanager(
 ) -> Answered {
     let call = Call::new(serving, caller, request).await?;
     call.has_token().map_err(unproven)?;
-    call.answer("alertmanager", body::alertmanager(&call.body))
+    call.answer("alertmanager", body::alertmanager(&call.body)).await
 }
 
 pub(super) async fn grafana(
@@ -147,7 +159,7 @@ pub(super) async fn grafana(
 ) -> Answered {
     let call = Call::new(serving, caller, request).await?;
     call.is_from_grafana().map_err(unproven)?;
-    call.answer("grafana", body::grafana(&call.body))
+    call.answer("grafana", body::grafana(&call.body)).await
 }
 
 pub(super) async fn pagerduty(
@@ -160,8 +172,8 @@ pub(super) async fn pagerduty(
     let delivery = call.header_text(PAGERDUTY_DELIVERY);
     let events = &call.access.pagerduty_events;
     match body::pagerduty(&call.body, delivery, events, now_s(), PAGERDUTY_OLD_S) {
-        Ok(message) => call.answer("pagerduty", Ok(message)),
-        Err(PagerDutyError::Body(error)) => call.answer("pagerduty", Err(error)),
+        Ok(message) => call.answer("pagerduty", Ok(message)).await,
+        Err(PagerDutyError::Body(error)) => call.answer("pagerduty", Err(error)).await,
         Err(PagerDutyError::Old(most_s)) => Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
             format!("the event occurred more than {most_s} s ago: it is played again"),
@@ -181,5 +193,5 @@ pub(super) async fn generic(
         source: call.header_text("ce-source").unwrap_or_default().to_string(),
         kind: call.header_text("ce-type").unwrap_or_default().to_string(),
     });
-    call.answer("generic", body::generic(&call.body, event.as_ref()))
+    call.answer("generic", body::generic(&call.body, event.as_ref())).await
 }

@@ -180,11 +180,15 @@ impl Dispatcher {
         self.dumper.directory().join(name)
     }
 
-    /// Decides about what came in, in microseconds.
+    /// Decides about what came in, in microseconds unless the disk hangs.
     pub fn offer(&self, incoming: Incoming<'_>) -> Decision {
+        let (config, names) = {
+            let state = self.state();
+            (Arc::clone(&state.config), Arc::clone(&state.names))
+        };
+        // A disk that hangs must hold up this trigger alone.
+        let no_room = self.no_room(&config);
         let now = ClockAnchor::now();
-        let mut state = self.state();
-        let (config, names) = (Arc::clone(&state.config), Arc::clone(&state.names));
         let here = Here { names: &names, local: incoming.local, is_local_address };
         let offer = Offer {
             door: incoming.door,
@@ -192,11 +196,10 @@ impl Dispatcher {
             here,
             before_ns: incoming.before_ns,
             after_ns: incoming.after_ns,
-            no_room: self.no_room(&config),
+            no_room,
         };
         let name = |trigger: &Trigger| self.dumper.name(&trigger.source);
-        let decision = state.policy.offer(&now, offer, name);
-        drop(state);
+        let decision = self.state().policy.offer(&now, offer, name);
         let outcome = match &decision {
             Decision::Accepted(_) => "accepted",
             Decision::Joined(_) => "joined",
