@@ -20,15 +20,14 @@ use std::{
 
 use rate::Rate;
 use serde::{Deserialize, Serialize};
-use tally::Tally;
 
 pub use dump::{DumpError, DumpRequest, Dumper, DumperSetup, Taken};
 pub use pulse::Pulse;
+pub use tally::{KernelCounts, Record, Tally};
 
 use crate::{
     clock::{self, ClockAnchor},
     context::Processes,
-    decode::decode,
     event::{
         Class, Event, Kind,
         syscall::Abi,
@@ -358,19 +357,11 @@ impl<S: RecordSource> Recorder<S> {
         let Recorder { source, window, tally, pulse, probes, .. } = self;
         let own_pid = probes.own_pid();
         source.drain(cpu, records_max, &mut |record| {
-            let (event, sequence) = match decode(record, cpu as u16) {
-                Ok(decoded) => decoded,
-                Err(error) => {
-                    tracing::debug!(cpu, %error, "a record makes no sense");
-                    tally.malformed();
-                    return true;
-                }
+            let event = match tally.read(cpu, record) {
+                Record::Event(event) => event,
+                Record::Mark(mark) => return nonce == 0 || mark != nonce,
+                Record::Malformed => return true,
             };
-            if event.kind == Kind::Cut {
-                tally.cut(cpu, event.number(0), event.number(1));
-                return nonce == 0 || event.number(0) != nonce;
-            }
-            tally.event(cpu, &event, sequence);
             if event.pid == own_pid && event.number(3) == CANARY_PID {
                 pulse.canary(event.ts_ns);
             }
@@ -431,17 +422,9 @@ impl<S: RecordSource> Recorder<S> {
     fn ledger(&self) -> Result<Ledger, RecorderError> {
         let at_cut = self.probes.counters_at_cut()?;
         let running = self.probes.counters()?;
-        let mut ledger = self.tally.ledger(&at_cut, &running, self.native);
         let (skipped, _) = self.skipped;
-        ledger.seen += skipped;
-        if skipped > 0 {
-            *ledger.lost.entry("kernel_skipped".to_string()).or_default() += skipped;
-        }
-        ledger.evicted = self.window.evicted().events;
-        let holdings = self.window.holdings();
-        ledger.in_window = holdings.iter().map(|holding| holding.events).sum();
-        ledger.closes = ledger.sums_hold();
-        Ok(ledger)
+        let kernel = KernelCounts { at_cut: &at_cut, running: &running, skipped };
+        Ok(self.tally.ledger(kernel, &self.window, self.native))
     }
 
     fn freeze(&mut self) -> Result<Frozen, RecorderError> {

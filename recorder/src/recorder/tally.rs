@@ -1,16 +1,19 @@
 //! The reader's side of the books: what came out of the rings, and whether the
 //! running numbers leave a gap that nothing explains.
+//!
+//! Invariant: no record is interpreted elsewhere, and none is dropped uncounted.
 
 use std::collections::BTreeMap;
 
 use crate::{
-    decode::Sequence,
+    decode::{Sequence, decode},
     event::{
         Event, Kind,
         syscall::{self, Abi},
-        wire::{CALLS_COMPAT, CALLS_MAX, CallCounts, PerCpu, filtered},
+        wire::{CALLS_COMPAT, CALLS_MAX, CallCounts, Counters, PerCpu, filtered},
     },
     loss::{CallLedger, Ledger},
+    window::Window,
 };
 
 /// What was read from one CPU.
@@ -28,28 +31,72 @@ struct CpuTally {
 
 /// Counts what is read.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub struct Tally {
     cpus: Vec<CpuTally>,
     decoded: u64,
     malformed: u64,
     unaccounted: u64,
 }
 
+/// What a record is.
+#[derive(Debug)]
+pub enum Record<'r> {
+    /// An event: it belongs into the window.
+    Event(Event<'r>),
+    /// The mark of the cut with this nonce.
+    Mark(u64),
+    /// Nothing that makes sense; it is counted.
+    Malformed,
+}
+
+/// The kernel's side of the books.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelCounts<'a> {
+    /// The counters of every CPU at its last clean mark.
+    pub at_cut: &'a [PerCpu],
+    /// As they are: for CPUs that are off line.
+    pub running: &'a [PerCpu],
+    /// Events for which the kernel did not run the program.
+    pub skipped: u64,
+}
+
 impl Tally {
-    pub(super) fn new(cpus: usize) -> Tally {
+    /// Nothing read from `cpus` CPUs.
+    pub fn new(cpus: usize) -> Tally {
         Tally { cpus: vec![CpuTally::default(); cpus], decoded: 0, malformed: 0, unaccounted: 0 }
     }
 
-    /// A record that made no sense.
-    pub(super) fn malformed(&mut self) {
-        self.malformed += 1;
+    /// Reads the next record of a CPU.
+    pub fn read<'r>(&mut self, cpu: usize, record: &'r [u8]) -> Record<'r> {
+        match decode(record, cpu as u16) {
+            Ok((event, _)) if event.kind == Kind::Cut => {
+                self.cut(cpu, event.number(0), event.number(1));
+                Record::Mark(event.number(0))
+            }
+            // Of no class of the window: only the recorder makes them.
+            Ok((event, _)) if event.kind == Kind::Process => {
+                tracing::debug!(cpu, "a record is of a kind that no program writes");
+                self.malformed += 1;
+                Record::Malformed
+            }
+            Ok((event, sequence)) => {
+                self.event(cpu, &event, sequence);
+                Record::Event(event)
+            }
+            Err(error) => {
+                tracing::debug!(cpu, %error, "a record makes no sense");
+                self.malformed += 1;
+                Record::Malformed
+            }
+        }
     }
 
     /// An event of a CPU, in ring order.
-    pub(super) fn event(&mut self, cpu: usize, event: &Event<'_>, sequence: Sequence) {
+    fn event(&mut self, cpu: usize, event: &Event<'_>, sequence: Sequence) {
         let Some(tally) = self.cpus.get_mut(cpu) else { return };
         if event.kind == Kind::Lost {
-            tally.lost_records += event.number(1);
+            // Whatever the record says: a sum that is too large matches nothing.
+            tally.lost_records = tally.lost_records.saturating_add(event.number(1));
             return;
         }
         self.decoded += 1;
@@ -64,11 +111,11 @@ impl Tally {
 
     /// Events that were lost, as far as their records have been read.
     pub(super) fn lost(&self) -> u64 {
-        self.cpus.iter().map(|tally| tally.lost_records).sum()
+        self.cpus.iter().fold(0, |lost, tally| lost.saturating_add(tally.lost_records))
     }
 
     /// A mark of a CPU: clean when no program was running there.
-    pub(super) fn cut(&mut self, cpu: usize, nonce: u64, busy: u64) {
+    fn cut(&mut self, cpu: usize, nonce: u64, busy: u64) {
         if let Some(tally) = self.cpus.get_mut(cpu).filter(|_| busy == 0) {
             tally.cut = nonce;
             tally.offline = false;
@@ -76,71 +123,131 @@ impl Tally {
     }
 
     /// Whether this mark came and was clean.
-    pub(super) fn is_cut(&self, cpu: usize, nonce: u64) -> bool {
+    pub fn is_cut(&self, cpu: usize, nonce: u64) -> bool {
         self.cpus.get(cpu).is_some_and(|tally| tally.cut == nonce)
     }
 
     /// The CPU is off line: its counters stand still and need no mark.
-    pub(super) fn offline(&mut self, cpu: usize) {
+    pub fn offline(&mut self, cpu: usize) {
         if let Some(tally) = self.cpus.get_mut(cpu) {
             tally.offline = true;
         }
     }
 
-    /// The books. `at_cut` are the counters of every CPU at its last clean mark,
-    /// `running` as they are: for CPUs that are off line.
-    pub(super) fn ledger(&self, at_cut: &[PerCpu], running: &[PerCpu], native: Abi) -> Ledger {
+    /// The books at the last cut, with the window every event went into.
+    pub fn ledger(&self, kernel: KernelCounts<'_>, window: &Window, native: Abi) -> Ledger {
         let mut ledger = Ledger {
             decoded: self.decoded,
             malformed: self.malformed,
             unaccounted: self.unaccounted,
+            evicted: window.evicted().events,
+            in_window: window.holdings().iter().map(|holding| holding.events).sum(),
             ..Ledger::default()
         };
-        let mut lost = 0;
-        let mut filtered_by = [0u64; filtered::COUNT];
-        let mut others_filtered = 0;
-        let mut calls = vec![CallCounts::default(); CALLS_MAX as usize];
+        let mut sums = Sums::default();
         for (cpu, tally) in self.cpus.iter().enumerate() {
-            let from = if tally.offline { running } else { at_cut };
+            let from = if tally.offline { kernel.running } else { kernel.at_cut };
             let Some(per_cpu) = from.get(cpu) else { continue };
             let counters = &per_cpu.counters;
-            ledger.seen += counters.calls + counters.others_filtered;
-            for kind in Kind::ALL {
-                let place = *kind as usize;
-                let of = |counts: &[u64]| counts.get(place).copied().unwrap_or_default();
-                if *kind != Kind::Syscall {
-                    ledger.seen += of(&counters.seen);
-                }
-                ledger.stored += of(&counters.stored);
-                lost += of(&counters.lost);
-            }
-            others_filtered += counters.others_filtered;
-            for (sum, count) in filtered_by.iter_mut().zip(&counters.calls_filtered) {
-                *sum += count;
-            }
+            sums.add(per_cpu);
+            ledger.unaccounted = ledger.unaccounted.saturating_add(disagreement(per_cpu));
             // After the last call that was stored, only skipped ones may follow.
             let last = tally.last_seq.unwrap_or_default();
             let step = (counters.calls as u32).wrapping_sub(last);
             ledger.unaccounted += difference(step, counters.pending_skipped as u32);
             // Every loss must have come as a record, but for those since the last.
-            let lost_here: u64 = counters.lost.iter().sum();
-            ledger.unaccounted += lost_here.abs_diff(tally.lost_records + counters.pending_lost);
-            for (sum, count) in calls.iter_mut().zip(&per_cpu.calls) {
-                sum.seen += count.seen;
-                sum.lost += count.lost;
-            }
+            let known = tally.lost_records.saturating_add(counters.pending_lost);
+            let lost: u64 = counters.lost.iter().sum();
+            ledger.unaccounted = ledger.unaccounted.saturating_add(lost.abs_diff(known));
         }
-        if lost > 0 {
-            ledger.lost.insert("ring_full".to_string(), lost);
+        sums.write(&mut ledger, native);
+        ledger.seen += kernel.skipped;
+        if kernel.skipped > 0 {
+            ledger.lost.insert("kernel_skipped".to_string(), kernel.skipped);
         }
-        for (name, count) in filtered::NAMES.iter().zip(filtered_by) {
-            ledger.filtered_by.insert((*name).to_string(), count);
-        }
-        *ledger.filtered_by.entry("own".to_string()).or_default() += others_filtered;
-        ledger.filtered = ledger.filtered_by.values().sum();
-        ledger.calls = by_name(&calls, native);
+        ledger.closes = ledger.sums_hold();
         ledger
     }
+}
+
+/// The kernel's counters over all CPUs.
+struct Sums {
+    seen: u64,
+    stored: u64,
+    lost: u64,
+    calls_filtered: [u64; filtered::COUNT],
+    others_filtered: u64,
+    calls: Vec<CallCounts>,
+}
+
+impl Default for Sums {
+    fn default() -> Sums {
+        Sums {
+            seen: 0,
+            stored: 0,
+            lost: 0,
+            calls_filtered: [0; filtered::COUNT],
+            others_filtered: 0,
+            calls: vec![CallCounts::default(); CALLS_MAX as usize],
+        }
+    }
+}
+
+impl Sums {
+    fn add(&mut self, per_cpu: &PerCpu) {
+        let counters = &per_cpu.counters;
+        self.seen += counters.calls + counters.others_filtered;
+        for kind in Kind::ALL {
+            if *kind != Kind::Syscall {
+                self.seen += of(&counters.seen, *kind);
+            }
+            self.stored += of(&counters.stored, *kind);
+            self.lost += of(&counters.lost, *kind);
+        }
+        self.others_filtered += counters.others_filtered;
+        for (sum, count) in self.calls_filtered.iter_mut().zip(&counters.calls_filtered) {
+            *sum += count;
+        }
+        for (sum, count) in self.calls.iter_mut().zip(&per_cpu.calls) {
+            sum.seen += count.seen;
+            sum.lost += count.lost;
+        }
+    }
+
+    fn write(&self, ledger: &mut Ledger, native: Abi) {
+        (ledger.seen, ledger.stored) = (self.seen, self.stored);
+        if self.lost > 0 {
+            ledger.lost.insert("ring_full".to_string(), self.lost);
+        }
+        for (name, count) in filtered::NAMES.iter().zip(self.calls_filtered) {
+            ledger.filtered_by.insert((*name).to_string(), count);
+        }
+        *ledger.filtered_by.entry("own".to_string()).or_default() += self.others_filtered;
+        ledger.filtered = ledger.filtered_by.values().sum();
+        ledger.calls = by_name(&self.calls, native);
+    }
+}
+
+fn of(counts: &[u64], kind: Kind) -> u64 {
+    counts.get(kind as usize).copied().unwrap_or_default()
+}
+
+/// By how much the counters of a CPU contradict each other. At a clean mark no
+/// program is between two of them: every call was offered or filtered, and whatever
+/// was offered is stored or lost, by kind and by call.
+fn disagreement(per_cpu: &PerCpu) -> u64 {
+    let Counters { calls, calls_filtered, seen, stored, lost, .. } = &per_cpu.counters;
+    let (mut calls_seen, mut calls_lost) = (0, 0);
+    for call in &per_cpu.calls {
+        calls_seen += call.seen;
+        calls_lost += call.lost;
+    }
+    let offered = of(seen, Kind::Syscall);
+    let by_kind = seen.iter().zip(stored).zip(lost);
+    calls.abs_diff(offered + calls_filtered.iter().sum::<u64>())
+        + offered.abs_diff(calls_seen)
+        + of(lost, Kind::Syscall).abs_diff(calls_lost)
+        + by_kind.map(|((seen, stored), lost)| seen.abs_diff(stored + lost)).sum::<u64>()
 }
 
 /// Running numbers are 32 bits wide.
