@@ -8,23 +8,19 @@
 //! Invariant: one owner, the ingest thread; no file, no kernel, no lock. A sealed
 //! block is immutable and shared by reference.
 
+mod block;
 pub mod codec;
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::VecDeque, sync::Arc};
 
-use bytes::Bytes;
 use codec::{BlockMeta, Columns, DecodedBlock};
+
+pub use block::{Block, COMPRESSION_LEVEL, HandedBlock, SealedBlock, blocks_of, compress};
 
 use crate::{
     context::Processes,
     event::{Class, Event, Kind, syscall::Abi},
 };
-
-/// The level of every frame: above it zstd buys almost nothing here.
-pub const COMPRESSION_LEVEL: i32 = 1;
 
 /// A segment is sealed when it spans this long.
 pub const SEGMENT_SPAN_NS: u64 = 1_000_000_000;
@@ -36,128 +32,6 @@ pub struct WindowLimits {
     pub span_ns: u64,
     /// Sealed blocks, open columns and baseline together.
     pub bytes_max: u64,
-}
-
-/// A block in the form the file has.
-#[derive(Clone)]
-pub struct SealedBlock {
-    /// What it is.
-    pub meta: BlockMeta,
-    /// One zstd frame with its checksum.
-    pub frame: Bytes,
-    /// Bytes before compression.
-    pub raw_bytes: u32,
-}
-
-impl SealedBlock {
-    /// Opens a block of our own making. It was written a moment ago by this
-    /// process: damage here is damaged memory, and costs the names it would have
-    /// given.
-    pub fn open(&self) -> Option<DecodedBlock> {
-        let raw = zstd::bulk::decompress(&self.frame, codec::RAW_BYTES_MAX).ok()?;
-        DecodedBlock::read(&raw).ok()
-    }
-}
-
-/// A block that was open when the window was frozen. Whoever needs its frame
-/// first makes it: the thread that writes the file, or the ingest thread later.
-pub struct HandedBlock {
-    meta: BlockMeta,
-    columns: Columns,
-    sealed: OnceLock<SealedBlock>,
-}
-
-impl HandedBlock {
-    /// The block as a frame.
-    pub fn sealed(&self) -> &SealedBlock {
-        self.sealed.get_or_init(|| seal(&self.columns, self.meta))
-    }
-}
-
-/// A block of a frozen window.
-#[derive(Clone)]
-pub enum Block {
-    /// Compressed already.
-    Sealed(SealedBlock),
-    /// Handed over as it was.
-    Handed(Arc<HandedBlock>),
-}
-
-impl Block {
-    /// What it is.
-    pub fn meta(&self) -> &BlockMeta {
-        match self {
-            Block::Sealed(block) => &block.meta,
-            Block::Handed(block) => &block.meta,
-        }
-    }
-
-    /// The block as a frame, compressed now when it is not yet.
-    pub fn sealed(&self) -> &SealedBlock {
-        match self {
-            Block::Sealed(block) => block,
-            Block::Handed(block) => block.sealed(),
-        }
-    }
-
-    /// Whether somebody else, a dump, holds it too.
-    fn is_shared(&self) -> bool {
-        match self {
-            Block::Sealed(block) => !block.frame.is_unique(),
-            Block::Handed(block) => Arc::strong_count(block) > 1,
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        match self {
-            Block::Sealed(block) => block.frame.len() as u64,
-            Block::Handed(block) => block.columns.held_bytes() as u64,
-        }
-    }
-}
-
-fn seal(columns: &Columns, meta: BlockMeta) -> SealedBlock {
-    let raw = columns.to_bytes(meta.class, meta.cpu);
-    let raw_bytes = raw.len() as u32;
-    SealedBlock { meta, frame: compress(&raw), raw_bytes }
-}
-
-/// One zstd frame with its content size and checksum.
-pub fn compress(raw: &[u8]) -> Bytes {
-    let made = zstd::bulk::Compressor::new(COMPRESSION_LEVEL).and_then(|mut compressor| {
-        compressor.include_checksum(true)?;
-        compressor.include_contentsize(true)?;
-        compressor.compress(raw)
-    });
-    match made {
-        Ok(frame) => Bytes::from(frame),
-        // zstd only fails here for want of memory; an empty frame would hide it.
-        Err(error) => {
-            tracing::error!(%error, "a block could not be compressed and is lost");
-            Bytes::new()
-        }
-    }
-}
-
-/// Events that never were in the window (the context, unfinished calls) as blocks
-/// of `class`, as many as they need.
-pub fn blocks_of<'a>(events: impl Iterator<Item = Event<'a>>, class: Class) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let mut columns = Columns::default();
-    let mut end = |columns: &mut Columns| {
-        blocks.push(Block::Sealed(seal(columns, columns.meta(class, 0))));
-        columns.clear();
-    };
-    for event in events {
-        columns.push(&event);
-        if columns.is_full(codec::RAW_BYTES_TARGET) {
-            end(&mut columns);
-        }
-    }
-    if !columns.is_empty() {
-        end(&mut columns);
-    }
-    blocks
 }
 
 /// About a second of blocks.
@@ -304,7 +178,7 @@ impl Window {
         if open.columns.is_empty() {
             return;
         }
-        let block = seal(&open.columns, open.columns.meta(class, cpu));
+        let block = block::seal(&open.columns, open.columns.meta(class, cpu));
         open.columns.clear();
         self.sealed_bytes += block.frame.len() as u64;
         self.current.push(Block::Sealed(block));
@@ -409,8 +283,7 @@ impl Window {
                 let columns = std::mem::take(&mut open.columns);
                 let meta = columns.meta(class, cpu as u16);
                 self.sealed_bytes += columns.held_bytes() as u64;
-                let handed = HandedBlock { meta, columns, sealed: OnceLock::new() };
-                self.current.push(Block::Handed(Arc::new(handed)));
+                self.current.push(Block::Handed(Arc::new(HandedBlock::new(meta, columns))));
             }
         }
         let blocks = self.segments.iter().flat_map(|segment| &segment.blocks);

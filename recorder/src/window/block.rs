@@ -1,0 +1,137 @@
+//! Blocks, sealed or as they stood when the window was frozen.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::codec::{self, BlockMeta, Columns, DecodedBlock};
+use crate::event::{Class, Event};
+
+/// The level of every frame: above it zstd buys almost nothing here.
+pub const COMPRESSION_LEVEL: i32 = 1;
+
+/// A block in the form the file has.
+#[derive(Clone)]
+pub struct SealedBlock {
+    /// What it is.
+    pub meta: BlockMeta,
+    /// One zstd frame with its checksum.
+    pub frame: Bytes,
+    /// Bytes before compression.
+    pub raw_bytes: u32,
+}
+
+impl SealedBlock {
+    /// Opens a block of our own making. It was written a moment ago by this
+    /// process: damage here is damaged memory, and costs the names it would have
+    /// given.
+    pub fn open(&self) -> Option<DecodedBlock> {
+        let raw = zstd::bulk::decompress(&self.frame, codec::RAW_BYTES_MAX).ok()?;
+        DecodedBlock::read(&raw).ok()
+    }
+}
+
+/// A block that was open when the window was frozen. Whoever needs its frame
+/// first makes it: the thread that writes the file, or the ingest thread later.
+pub struct HandedBlock {
+    meta: BlockMeta,
+    columns: Columns,
+    sealed: OnceLock<SealedBlock>,
+}
+
+impl HandedBlock {
+    pub(super) fn new(meta: BlockMeta, columns: Columns) -> HandedBlock {
+        HandedBlock { meta, columns, sealed: OnceLock::new() }
+    }
+
+    /// The block as a frame.
+    pub fn sealed(&self) -> &SealedBlock {
+        self.sealed.get_or_init(|| seal(&self.columns, self.meta))
+    }
+}
+
+/// A block of a frozen window.
+#[derive(Clone)]
+pub enum Block {
+    /// Compressed already.
+    Sealed(SealedBlock),
+    /// Handed over as it was.
+    Handed(Arc<HandedBlock>),
+}
+
+impl Block {
+    /// What it is.
+    pub fn meta(&self) -> &BlockMeta {
+        match self {
+            Block::Sealed(block) => &block.meta,
+            Block::Handed(block) => &block.meta,
+        }
+    }
+
+    /// The block as a frame, compressed now when it is not yet.
+    pub fn sealed(&self) -> &SealedBlock {
+        match self {
+            Block::Sealed(block) => block,
+            Block::Handed(block) => block.sealed(),
+        }
+    }
+
+    /// Whether somebody else, a dump, holds it too.
+    pub(super) fn is_shared(&self) -> bool {
+        match self {
+            Block::Sealed(block) => !block.frame.is_unique(),
+            Block::Handed(block) => Arc::strong_count(block) > 1,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Block::Sealed(block) => block.frame.len() as u64,
+            Block::Handed(block) => block.columns.held_bytes() as u64,
+        }
+    }
+}
+
+pub(super) fn seal(columns: &Columns, meta: BlockMeta) -> SealedBlock {
+    let raw = columns.to_bytes(meta.class, meta.cpu);
+    let raw_bytes = raw.len() as u32;
+    SealedBlock { meta, frame: compress(&raw), raw_bytes }
+}
+
+/// One zstd frame with its content size and checksum.
+pub fn compress(raw: &[u8]) -> Bytes {
+    let made = zstd::bulk::Compressor::new(COMPRESSION_LEVEL).and_then(|mut compressor| {
+        compressor.include_checksum(true)?;
+        compressor.include_contentsize(true)?;
+        compressor.compress(raw)
+    });
+    match made {
+        Ok(frame) => Bytes::from(frame),
+        // zstd only fails here for want of memory; an empty frame would hide it.
+        Err(error) => {
+            tracing::error!(%error, "a block could not be compressed and is lost");
+            Bytes::new()
+        }
+    }
+}
+
+/// Events that never were in the window (the context, unfinished calls) as blocks
+/// of `class`, as many as they need.
+pub fn blocks_of<'a>(events: impl Iterator<Item = Event<'a>>, class: Class) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut columns = Columns::default();
+    let mut end = |columns: &mut Columns| {
+        blocks.push(Block::Sealed(seal(columns, columns.meta(class, 0))));
+        columns.clear();
+    };
+    for event in events {
+        columns.push(&event);
+        if columns.is_full(codec::RAW_BYTES_TARGET) {
+            end(&mut columns);
+        }
+    }
+    if !columns.is_empty() {
+        end(&mut columns);
+    }
+    blocks
+}
