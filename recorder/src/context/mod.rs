@@ -8,7 +8,7 @@
 #[cfg(feature = "capture")]
 mod seed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(feature = "capture")]
 pub use seed::scan;
@@ -90,10 +90,28 @@ impl Processes {
         self.bytes
     }
 
-    /// The same, in at most `bytes_max` from now on; what is there already stays.
-    pub fn bounded(mut self, bytes_max: u64) -> Processes {
+    /// Takes at most `bytes_max` from now on. What is there and does not fit leaves
+    /// as if it came now: programs and arguments, then threads; both are counted.
+    pub fn set_bytes_max(&mut self, bytes_max: u64) {
         self.bytes_max = bytes_max;
-        self
+        let mut cut = BTreeSet::new();
+        for (tid, facts) in &mut self.threads {
+            let words = facts.program.len() + facts.args.len();
+            if self.bytes <= bytes_max {
+                break;
+            }
+            if words > 0 {
+                (facts.program, facts.args) = (Vec::new(), Vec::new());
+                self.bytes -= words as u64;
+                cut.insert(*tid);
+            }
+        }
+        while self.bytes > bytes_max {
+            let Some((tid, facts)) = self.threads.pop_last() else { break };
+            self.bytes -= facts.bytes();
+            cut.insert(tid);
+        }
+        self.cut += cut.len() as u64;
     }
 
     /// Threads that were left out because there were too many, or too large ones.
@@ -295,7 +313,8 @@ mod tests {
     /// the whole window, which then emptied itself.
     #[test]
     fn the_baseline_keeps_its_bound_and_says_what_it_left_out() {
-        let mut processes = Processes::default().bounded(50_000);
+        let mut processes = Processes::default();
+        processes.set_bytes_max(50_000);
         for tid in 1..1_000 {
             let facts = ThreadFacts { pid: tid, args: vec![b'x'; 4_000], ..Default::default() };
             processes.insert(tid, facts);
@@ -303,6 +322,28 @@ mod tests {
         }
         assert!(processes.len() > 12, "threads without arguments still fit");
         assert_eq!(processes.len() as u64 + processes.cut(), 999 + without_args(&processes));
+    }
+
+    /// The bound was that of the start: with less memory after a reload, and on a
+    /// host whose `/proc` had more from the beginning, nothing else had room.
+    #[test]
+    fn a_bound_that_is_set_later_holds_for_what_is_there() {
+        let mut processes = Processes::default();
+        for tid in 1..=100 {
+            let args = vec![b'x'; if tid % 2 == 0 { 1_000 } else { 0 }];
+            processes.insert(tid, ThreadFacts { pid: tid, args, ..Default::default() });
+        }
+        processes.set_bytes_max(40_000);
+        assert!(processes.bytes() <= 40_000 && processes.len() == 100, "{}", processes.bytes());
+        assert_eq!(processes.cut() + 50, without_args(&processes));
+        processes.set_bytes_max(1_000);
+        assert!(processes.bytes() <= 1_000 && !processes.is_empty());
+        assert!(processes.cut() > 90, "{}", processes.cut());
+        processes.set_bytes_max(u64::MAX);
+        processes.insert(7, ThreadFacts { args: vec![b'x'; 5_000], ..Default::default() });
+        assert_eq!(processes.get(7).map(|facts| facts.args.len()), Some(5_000));
+        let bytes: u64 = processes.iter().map(|(_, facts)| facts.bytes()).sum();
+        assert_eq!(processes.bytes(), bytes);
     }
 
     /// Threads that are there, but were counted because their arguments are not.

@@ -114,7 +114,8 @@ pub struct Window {
 impl Window {
     /// An empty window for `cpus` CPUs whose calls are of ABI `native`. `baseline`
     /// is what `/proc` said when recording began.
-    pub fn new(limits: WindowLimits, cpus: usize, native: Abi, baseline: Processes) -> Window {
+    pub fn new(limits: WindowLimits, cpus: usize, native: Abi, mut baseline: Processes) -> Window {
+        baseline.set_bytes_max(baseline_bytes_max(limits));
         Window {
             limits,
             native,
@@ -124,7 +125,7 @@ impl Window {
             newest_ns: 0,
             open_bytes_max: open_bytes_max(limits, cpus),
             open: (0..cpus).map(|_| Default::default()).collect(),
-            baseline: Arc::new(baseline.bounded(limits.bytes_max / 4)),
+            baseline: Arc::new(baseline),
             sealed_bytes: 0,
             pinned: Vec::new(),
             events: 0,
@@ -298,6 +299,7 @@ impl Window {
     pub fn set_limits(&mut self, limits: WindowLimits) {
         self.limits = limits;
         self.open_bytes_max = open_bytes_max(limits, self.open.len());
+        Arc::make_mut(&mut self.baseline).set_bytes_max(baseline_bytes_max(limits));
     }
 
     /// What may be held.
@@ -375,6 +377,11 @@ impl Window {
         }
         holdings
     }
+}
+
+/// Threads may take a quarter: events are what the window is for.
+fn baseline_bytes_max(limits: WindowLimits) -> u64 {
+    limits.bytes_max / 4
 }
 
 /// The least is enough for the largest event many times over.
