@@ -97,7 +97,9 @@ pub struct Window {
     /// Blocks sealed since the current segment began.
     current: Vec<Block>,
     segment_start_ns: u64,
-    newest_ns: u64,
+    /// The clock at the last tick. Events have times too, but one that is wrong must
+    /// not cost the others their place.
+    now_ns: u64,
     /// What one set of open columns may take: a quarter of the bytes is for all of
     /// them, however many CPUs there are.
     open_bytes_max: usize,
@@ -122,7 +124,7 @@ impl Window {
             segments: VecDeque::new(),
             current: Vec::new(),
             segment_start_ns: 0,
-            newest_ns: 0,
+            now_ns: 0,
             open_bytes_max: open_bytes_max(limits, cpus),
             open: (0..cpus).map(|_| Default::default()).collect(),
             baseline: Arc::new(baseline),
@@ -136,10 +138,6 @@ impl Window {
     /// Adds an event of a CPU.
     pub fn push(&mut self, event: &Event<'_>) {
         let class = Class::of(event, self.native);
-        self.newest_ns = self.newest_ns.max(event.ts_ns);
-        if self.segment_start_ns == 0 {
-            self.segment_start_ns = event.ts_ns;
-        }
         let Some(classes) = self.open.get_mut(usize::from(event.cpu)) else { return };
         let Some(open) = classes.get_mut(class as usize) else { return };
         open.columns.push(event);
@@ -154,11 +152,12 @@ impl Window {
 
     /// Seals the open blocks when the segment is long enough. To be called often.
     pub fn tick(&mut self, now_ns: u64) {
-        self.newest_ns = self.newest_ns.max(now_ns);
+        self.now_ns = now_ns;
         self.seal_one_handed();
-        if self.segment_start_ns != 0
-            && now_ns.saturating_sub(self.segment_start_ns) >= SEGMENT_SPAN_NS
-        {
+        if self.segment_start_ns == 0 {
+            self.segment_start_ns = now_ns;
+        }
+        if now_ns.abs_diff(self.segment_start_ns) >= SEGMENT_SPAN_NS {
             for cpu in 0..self.open.len() as u16 {
                 for class in Class::RECORDED {
                     self.seal_open(cpu, class);
@@ -191,6 +190,8 @@ impl Window {
         }
         let blocks = std::mem::take(&mut self.current);
         let last_ns = blocks.iter().map(|block| block.meta().last_ns).max().unwrap_or_default();
+        // What says that it is from the future would stay for ever, and all behind it.
+        let last_ns = last_ns.min(self.now_ns);
         self.segments.push_back(Segment { blocks, last_ns });
     }
 
@@ -218,7 +219,7 @@ impl Window {
     /// Drops what is older than the window, then what does not fit.
     fn evict(&mut self) {
         self.pinned.retain(Block::is_shared);
-        let oldest_ns = self.newest_ns.saturating_sub(self.limits.span_ns);
+        let oldest_ns = self.now_ns.saturating_sub(self.limits.span_ns);
         while self.segments.front().is_some_and(|segment| segment.last_ns < oldest_ns) {
             if let Some(segment) = self.segments.pop_front() {
                 self.drop_blocks(segment.blocks);
@@ -503,6 +504,26 @@ mod tests {
         }
         let oldest = window.freeze().blocks.iter().map(|block| block.meta().first_ns).min();
         assert!(oldest >= Some((59 - 3 - 1) * 1_000_000_000), "{oldest:?}");
+    }
+
+    /// A record with a damaged time made the window as old as that: everything else
+    /// left at once, or, when the first record had it, nothing was ever sealed.
+    #[test]
+    fn a_record_with_a_wrong_time_costs_no_other() {
+        for wrong_ns in [0, u64::MAX] {
+            let mut window = window(3_000_000_000, u64::MAX);
+            for second in 1..20u64 {
+                window.push(&call(wrong_ns, 0, 39));
+                window.push(&call(second * 1_000_000_000, 1, 39));
+                window.tick(second * 1_000_000_000 + 1);
+            }
+            let frozen = window.freeze();
+            let of_one = frozen.blocks.iter().filter(|block| block.meta().cpu == 1);
+            let times: Vec<u64> =
+                of_one.map(|block| block.meta().last_ns / 1_000_000_000).collect();
+            assert!([17, 18, 19].iter().all(|second| times.contains(second)), "{times:?}");
+            assert!(events_of(&frozen) < 2 * 6, "{} events", events_of(&frozen));
+        }
     }
 
     #[test]
