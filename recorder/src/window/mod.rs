@@ -63,21 +63,23 @@ pub struct FrozenWindow {
 impl FrozenWindow {
     /// Takes the state events of blocks that are left out into the baseline.
     pub fn fold(&mut self, dropped: &[Block]) {
-        fold(&mut self.baseline, dropped);
+        let state = state_of(dropped);
+        if !state.is_empty() {
+            fold(Arc::make_mut(&mut self.baseline), &state);
+        }
     }
 }
 
-/// Takes the state events of blocks into account, in the order of time.
-fn fold(baseline: &mut Arc<Processes>, blocks: &[Block]) {
+/// The blocks that may change what is known of threads.
+fn state_of(blocks: &[Block]) -> Vec<DecodedBlock> {
     let state = blocks.iter().filter(|block| block.meta().class == Class::State);
-    let state: Vec<DecodedBlock> = state.filter_map(|block| block.sealed().open()).collect();
-    if state.is_empty() {
-        return;
-    }
+    state.filter_map(|block| block.sealed().open()).collect()
+}
+
+/// Takes state events into account, in the order of time.
+fn fold(baseline: &mut Processes, state: &[DecodedBlock]) {
     let mut events: Vec<Event<'_>> = state.iter().flat_map(DecodedBlock::events).collect();
     events.sort_by_key(|event| event.ts_ns);
-    // A frozen window shares the baseline: then it is copied, else changed.
-    let baseline = Arc::make_mut(baseline);
     for event in &events {
         baseline.apply(event);
     }
@@ -107,8 +109,11 @@ pub struct Window {
     open: Vec<[Open; Class::RECORDED.len()]>,
     baseline: Arc<Processes>,
     sealed_bytes: u64,
-    /// Blocks that left the window and are still being written to a file.
+    /// Blocks that left the window, or are in it in another form, and are still being
+    /// written to a file.
     pinned: Vec<Block>,
+    /// The baselines of dumps, where ours has changed since.
+    pinned_baselines: Vec<Arc<Processes>>,
     events: u64,
     evicted: Evicted,
 }
@@ -130,6 +135,7 @@ impl Window {
             baseline: Arc::new(baseline),
             sealed_bytes: 0,
             pinned: Vec::new(),
+            pinned_baselines: Vec::new(),
             events: 0,
             evicted: Evicted::default(),
         }
@@ -204,7 +210,11 @@ impl Window {
                 let sealed = handed.sealed().clone();
                 self.sealed_bytes -= block.bytes();
                 self.sealed_bytes += sealed.frame.len() as u64;
-                *block = Block::Sealed(sealed);
+                let handed = std::mem::replace(block, Block::Sealed(sealed));
+                if handed.is_shared() {
+                    // A dump has the columns as well until it has written them.
+                    self.pinned.push(handed);
+                }
                 return;
             }
         }
@@ -219,6 +229,7 @@ impl Window {
     /// Drops what is older than the window, then what does not fit.
     fn evict(&mut self) {
         self.pinned.retain(Block::is_shared);
+        self.pinned_baselines.retain(|baseline| Arc::strong_count(baseline) > 1);
         let oldest_ns = self.now_ns.saturating_sub(self.limits.span_ns);
         while self.segments.front().is_some_and(|segment| segment.last_ns < oldest_ns) {
             if let Some(segment) = self.segments.pop_front() {
@@ -262,7 +273,10 @@ impl Window {
     }
 
     fn drop_blocks(&mut self, blocks: Vec<Block>) {
-        fold(&mut self.baseline, &blocks);
+        let state = state_of(&blocks);
+        if !state.is_empty() {
+            fold(self.baseline_mut(), &state);
+        }
         for block in blocks {
             self.evicted.events += block.meta().ledger_events();
             self.evicted.blocks += 1;
@@ -271,6 +285,14 @@ impl Window {
                 self.pinned.push(block);
             }
         }
+    }
+
+    /// The baseline, to be changed: a frozen window that shares it keeps what it has.
+    fn baseline_mut(&mut self) -> &mut Processes {
+        if Arc::strong_count(&self.baseline) > 1 {
+            self.pinned_baselines.push(Arc::clone(&self.baseline));
+        }
+        Arc::make_mut(&mut self.baseline)
     }
 
     /// Hands the window over as it is: sealed blocks by reference, open columns
@@ -300,7 +322,7 @@ impl Window {
     pub fn set_limits(&mut self, limits: WindowLimits) {
         self.limits = limits;
         self.open_bytes_max = open_bytes_max(limits, self.open.len());
-        Arc::make_mut(&mut self.baseline).set_bytes_max(baseline_bytes_max(limits));
+        self.baseline_mut().set_bytes_max(baseline_bytes_max(limits));
     }
 
     /// What may be held.
@@ -317,9 +339,11 @@ impl Window {
         self.sealed_bytes + self.open_bytes() + self.baseline.bytes()
     }
 
-    /// Bytes of blocks that left the window and are still being written.
+    /// Bytes that only dumps hold: blocks that left the window and baselines that
+    /// changed, until they are written.
     pub fn pinned_bytes(&self) -> u64 {
-        self.pinned.iter().map(Block::bytes).sum()
+        let blocks: u64 = self.pinned.iter().map(Block::bytes).sum();
+        blocks + self.pinned_baselines.iter().map(|baseline| baseline.bytes()).sum::<u64>()
     }
 
     /// Bytes of sealed blocks.
@@ -492,6 +516,34 @@ mod tests {
         assert!(window.bytes() <= 400_000 + 100_000, "{} bytes", window.bytes());
         drop(frozen);
         window.tick(1 + 44_000 * 1_000_000);
+        assert_eq!(window.pinned_bytes(), 0);
+    }
+
+    /// A block that a dump got as it was, and that the window has compressed since, is
+    /// in memory twice, and so is the baseline when it changes; one was counted.
+    #[test]
+    fn what_only_a_dump_holds_is_counted() {
+        let mut window = window(2_000_000_000, u64::MAX);
+        for place in 1..5_000 {
+            window.push(&fork(place * 1_000, 1, 100 + place as u32));
+        }
+        let open = window.open_bytes();
+        let frozen = window.freeze();
+        window.tick(1_000_000_000);
+        assert!(!window.has_handed_blocks());
+        assert!(window.bytes() >= open, "{} of {open} bytes", window.bytes());
+        for second in 2..10 {
+            window.push(&fork(second * 1_000_000_000, 1, second as u32));
+            window.tick(second * 1_000_000_000);
+        }
+        let second = window.freeze();
+        for later in 10..20 {
+            window.push(&fork(later * 1_000_000_000, 1, later as u32));
+            window.tick(later * 1_000_000_000);
+        }
+        assert!(window.pinned_bytes() >= open + second.baseline.bytes());
+        drop((frozen, second));
+        window.tick(20_000_000_000);
         assert_eq!(window.pinned_bytes(), 0);
     }
 
