@@ -1,6 +1,6 @@
 //! Blocks, sealed or as they stood when the window was frozen.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use bytes::Bytes;
 
@@ -31,22 +31,55 @@ impl SealedBlock {
     }
 }
 
-/// A block that was open when the window was frozen. Whoever needs its frame
-/// first makes it: the thread that writes the file, or the ingest thread later.
+/// A block that was open when the window was frozen. Whoever needs its frame first
+/// makes it: the thread that writes the file, or the ingest thread later. The columns
+/// are gone then, for both.
 pub struct HandedBlock {
     meta: BlockMeta,
-    columns: Columns,
-    sealed: OnceLock<SealedBlock>,
+    /// Bytes of the columns, as they are counted until the window has the frame.
+    held_bytes: u64,
+    state: Mutex<State>,
+}
+
+enum State {
+    Open(Box<Columns>),
+    Sealed(SealedBlock),
 }
 
 impl HandedBlock {
     pub(super) fn new(meta: BlockMeta, columns: Columns) -> HandedBlock {
-        HandedBlock { meta, columns, sealed: OnceLock::new() }
+        let held_bytes = columns.held_bytes() as u64;
+        HandedBlock { meta, held_bytes, state: Mutex::new(State::Open(Box::new(columns))) }
     }
 
-    /// The block as a frame.
-    pub fn sealed(&self) -> &SealedBlock {
-        self.sealed.get_or_init(|| seal(&self.columns, self.meta))
+    /// The block as a frame. Waits where another thread is compressing it.
+    pub fn sealed(&self) -> SealedBlock {
+        self.frame_of(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same; `None` where another thread is compressing it.
+    pub(super) fn try_sealed(&self) -> Option<SealedBlock> {
+        match self.state.try_lock() {
+            Ok(mut state) => Some(self.frame_of(&mut state)),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                Some(self.frame_of(&mut poisoned.into_inner()))
+            }
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Whether nobody has compressed it yet.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.state.try_lock().as_deref(), Ok(State::Sealed(_)))
+    }
+
+    fn frame_of(&self, state: &mut State) -> SealedBlock {
+        let sealed = match state {
+            State::Sealed(sealed) => return sealed.clone(),
+            State::Open(columns) => seal(columns, self.meta),
+        };
+        *state = State::Sealed(sealed.clone());
+        sealed
     }
 }
 
@@ -69,9 +102,9 @@ impl Block {
     }
 
     /// The block as a frame, compressed now when it is not yet.
-    pub fn sealed(&self) -> &SealedBlock {
+    pub fn sealed(&self) -> SealedBlock {
         match self {
-            Block::Sealed(block) => block,
+            Block::Sealed(block) => block.clone(),
             Block::Handed(block) => block.sealed(),
         }
     }
@@ -87,7 +120,7 @@ impl Block {
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Block::Sealed(block) => block.frame.len() as u64,
-            Block::Handed(block) => block.columns.held_bytes() as u64,
+            Block::Handed(block) => block.held_bytes,
         }
     }
 }

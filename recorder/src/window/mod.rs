@@ -107,13 +107,15 @@ pub struct Window {
     open_bytes_max: usize,
     /// By CPU, then class.
     open: Vec<[Open; Class::RECORDED.len()]>,
+    open_bytes: u64,
     baseline: Arc<Processes>,
     sealed_bytes: u64,
-    /// Blocks that left the window, or are in it in another form, and are still being
-    /// written to a file.
+    /// Blocks that left the window and are still being written to a file.
     pinned: Vec<Block>,
     /// The baselines of dumps, where ours has changed since.
     pinned_baselines: Vec<Arc<Processes>>,
+    /// Bytes of both, at the last look.
+    pinned_bytes: u64,
     events: u64,
     evicted: Evicted,
 }
@@ -132,10 +134,12 @@ impl Window {
             now_ns: 0,
             open_bytes_max: open_bytes_max(limits, cpus),
             open: (0..cpus).map(|_| Default::default()).collect(),
+            open_bytes: 0,
             baseline: Arc::new(baseline),
             sealed_bytes: 0,
             pinned: Vec::new(),
             pinned_baselines: Vec::new(),
+            pinned_bytes: 0,
             events: 0,
             evicted: Evicted::default(),
         }
@@ -146,13 +150,30 @@ impl Window {
         let class = Class::of(event, self.native);
         let Some(classes) = self.open.get_mut(usize::from(event.cpu)) else { return };
         let Some(open) = classes.get_mut(class as usize) else { return };
+        let before = open.columns.held_bytes();
         open.columns.push(event);
+        self.open_bytes += (open.columns.held_bytes() - before) as u64;
         self.events += u64::from(event.kind != Kind::Lost);
         if open.columns.is_full(self.open_bytes_max) {
             self.seal_open(event.cpu, class);
-            // At a flood blocks fill faster than segments end: the bound on
-            // bytes is hard all the same.
+        } else if self.open_bytes > open_bytes_total(self.limits) {
+            self.seal_largest();
+        }
+        // At a flood blocks fill faster than segments end: the bound on bytes is hard
+        // all the same.
+        if self.own_bytes() > self.share() {
             self.evict();
+        }
+    }
+
+    /// Where there are many CPUs, the least a block should have is too much for all.
+    fn seal_largest(&mut self) {
+        let sets = self.open.iter().zip(0u16..).flat_map(|(classes, cpu)| {
+            classes.iter().zip(Class::RECORDED).map(move |(open, class)| (open, cpu, class))
+        });
+        let largest = sets.max_by_key(|(open, ..)| open.columns.held_bytes());
+        if let Some((_, cpu, class)) = largest {
+            self.seal_open(cpu, class);
         }
     }
 
@@ -164,15 +185,19 @@ impl Window {
             self.segment_start_ns = now_ns;
         }
         if now_ns.abs_diff(self.segment_start_ns) >= SEGMENT_SPAN_NS {
-            for cpu in 0..self.open.len() as u16 {
-                for class in Class::RECORDED {
-                    self.seal_open(cpu, class);
-                }
-            }
+            self.seal_all();
             self.end_segment();
             self.segment_start_ns = now_ns;
         }
         self.evict();
+    }
+
+    fn seal_all(&mut self) {
+        for cpu in 0..self.open.len() as u16 {
+            for class in Class::RECORDED {
+                self.seal_open(cpu, class);
+            }
+        }
     }
 
     fn seal_open(&mut self, cpu: u16, class: Class) {
@@ -184,8 +209,10 @@ impl Window {
         if open.columns.is_empty() {
             return;
         }
-        let block = block::seal(&open.columns, open.columns.meta(class, cpu));
-        open.columns.clear();
+        // Not cleared: what a flood made it grow to would stay with every CPU.
+        let columns = std::mem::take(&mut open.columns);
+        self.open_bytes -= columns.held_bytes() as u64;
+        let block = block::seal(&columns, columns.meta(class, cpu));
         self.sealed_bytes += block.frame.len() as u64;
         self.current.push(Block::Sealed(block));
     }
@@ -207,14 +234,10 @@ impl Window {
         let blocks = self.segments.iter_mut().flat_map(|segment| &mut segment.blocks);
         for block in blocks.chain(&mut self.current) {
             if let Block::Handed(handed) = block {
-                let sealed = handed.sealed().clone();
+                let Some(sealed) = handed.try_sealed() else { return };
                 self.sealed_bytes -= block.bytes();
                 self.sealed_bytes += sealed.frame.len() as u64;
-                let handed = std::mem::replace(block, Block::Sealed(sealed));
-                if handed.is_shared() {
-                    // A dump has the columns as well until it has written them.
-                    self.pinned.push(handed);
-                }
+                *block = Block::Sealed(sealed);
                 return;
             }
         }
@@ -228,48 +251,95 @@ impl Window {
 
     /// Drops what is older than the window, then what does not fit.
     fn evict(&mut self) {
-        self.pinned.retain(Block::is_shared);
-        self.pinned_baselines.retain(|baseline| Arc::strong_count(baseline) > 1);
+        self.unpin();
         let oldest_ns = self.now_ns.saturating_sub(self.limits.span_ns);
         while self.segments.front().is_some_and(|segment| segment.last_ns < oldest_ns) {
             if let Some(segment) = self.segments.pop_front() {
                 self.drop_blocks(segment.blocks);
             }
         }
-        const CLASSES: [Class; 3] = [Class::Bulk, Class::Precious, Class::State];
-        // An eighth is kept free for what a running dump holds on to. The window's
-        // own share does not count that: otherwise one new block during a dump
-        // would drive out all old ones, none of which gives memory back.
-        let share = self.limits.bytes_max - self.limits.bytes_max / 8;
-        for class in CLASSES {
-            while self.own_bytes() > share && self.evict_oldest(class, &|_| true) {}
+        // The window's own share does not count what dumps hold: otherwise one new
+        // block during a dump would drive out all old ones, none of which gives
+        // memory back. A little more goes than must, so that the next block need not
+        // come here again.
+        let share = self.share();
+        if self.own_bytes() > share {
+            self.evict_down_to(share - share / 64, Window::own_bytes, &|_| true);
         }
         // A dump that takes so long that the eighth is full (a disk that hangs): only
-        // blocks it does not hold give memory back.
-        for class in CLASSES {
-            while self.bytes() > self.limits.bytes_max
-                && self.evict_oldest(class, &|block| !block.is_shared())
-            {}
+        // blocks it does not hold give memory back, then what is still open, then
+        // what is known of threads.
+        let bytes_max = self.limits.bytes_max;
+        let is_ours = |block: &Block| !block.is_shared();
+        self.evict_down_to(bytes_max, Window::bytes, &is_ours);
+        if self.bytes() > bytes_max {
+            self.seal_all();
+            self.evict_down_to(bytes_max, Window::bytes, &is_ours);
+        }
+        if self.bytes() > bytes_max {
+            self.cut_baseline();
         }
         while self.segments.front().is_some_and(|segment| segment.blocks.is_empty()) {
             self.segments.pop_front();
         }
     }
 
-    /// Drops the blocks of a class in the oldest segment that has some to which
-    /// `may_go` agrees.
-    fn evict_oldest(&mut self, class: Class, may_go: &dyn Fn(&Block) -> bool) -> bool {
+    /// Lets go of what no dump holds any more.
+    fn unpin(&mut self) {
+        self.pinned.retain(Block::is_shared);
+        self.pinned_baselines.retain(|baseline| Arc::strong_count(baseline) > 1);
+        let blocks: u64 = self.pinned.iter().map(Block::bytes).sum();
+        let baselines: u64 = self.pinned_baselines.iter().map(|baseline| baseline.bytes()).sum();
+        self.pinned_bytes = blocks + baselines;
+    }
+
+    /// Drops blocks to which `may_go` agrees until `bytes` are at most `most`: the
+    /// least precious first, of each class the oldest first.
+    fn evict_down_to(
+        &mut self,
+        most: u64,
+        bytes: impl Fn(&Window) -> u64,
+        may_go: &dyn Fn(&Block) -> bool,
+    ) {
+        for class in [Class::Bulk, Class::Precious, Class::State] {
+            for place in 0..=self.segments.len() {
+                while bytes(self) > most && self.evict_from(place, class, may_go) {}
+                if bytes(self) <= most {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Drops the oldest block of a class in a segment, the open one behind the last.
+    /// State goes together, so that it is taken into account in the order of time.
+    fn evict_from(&mut self, place: usize, class: Class, may_go: &dyn Fn(&Block) -> bool) -> bool {
         let goes = |block: &Block| block.meta().class == class && may_go(block);
-        let segments = self.segments.iter_mut().map(|segment| &mut segment.blocks);
-        let Some(blocks) =
-            segments.chain([&mut self.current]).find(|blocks| blocks.iter().any(goes))
-        else {
-            return false;
+        let blocks = match self.segments.get_mut(place) {
+            Some(segment) => &mut segment.blocks,
+            None => &mut self.current,
         };
-        let (dropped, kept) = std::mem::take(blocks).into_iter().partition(goes);
-        *blocks = kept;
+        let Some(first) = blocks.iter().position(goes) else { return false };
+        let dropped = if class == Class::State {
+            let (dropped, kept) = std::mem::take(blocks).into_iter().partition(goes);
+            *blocks = kept;
+            dropped
+        } else {
+            vec![blocks.remove(first)]
+        };
         self.drop_blocks(dropped);
         true
+    }
+
+    /// The last resort: threads lose their words before the bound is broken. A baseline
+    /// that a dump shares gives no memory back.
+    fn cut_baseline(&mut self) {
+        let most = baseline_bytes_max(self.limits);
+        let room = self.limits.bytes_max.saturating_sub(self.bytes() - self.baseline.bytes());
+        if let Some(baseline) = Arc::get_mut(&mut self.baseline) {
+            baseline.set_bytes_max(room.min(most));
+            baseline.set_bytes_max(most);
+        }
     }
 
     fn drop_blocks(&mut self, blocks: Vec<Block>) {
@@ -282,6 +352,7 @@ impl Window {
             self.evicted.blocks += 1;
             self.sealed_bytes -= block.bytes();
             if block.is_shared() {
+                self.pinned_bytes += block.bytes();
                 self.pinned.push(block);
             }
         }
@@ -290,6 +361,7 @@ impl Window {
     /// The baseline, to be changed: a frozen window that shares it keeps what it has.
     fn baseline_mut(&mut self) -> &mut Processes {
         if Arc::strong_count(&self.baseline) > 1 {
+            self.pinned_bytes += self.baseline.bytes();
             self.pinned_baselines.push(Arc::clone(&self.baseline));
         }
         Arc::make_mut(&mut self.baseline)
@@ -306,6 +378,7 @@ impl Window {
                 }
                 let columns = std::mem::take(&mut open.columns);
                 let meta = columns.meta(class, cpu as u16);
+                self.open_bytes -= columns.held_bytes() as u64;
                 self.sealed_bytes += columns.held_bytes() as u64;
                 self.current.push(Block::Handed(Arc::new(HandedBlock::new(meta, columns))));
             }
@@ -332,7 +405,13 @@ impl Window {
 
     /// Bytes held: sealed and pinned blocks, open columns, baseline.
     pub fn bytes(&self) -> u64 {
-        self.own_bytes() + self.pinned_bytes()
+        self.own_bytes() + self.pinned_bytes
+    }
+
+    /// What the window may take of its bytes: an eighth is kept free for what a running
+    /// dump holds on to.
+    fn share(&self) -> u64 {
+        self.limits.bytes_max - self.limits.bytes_max / 8
     }
 
     fn own_bytes(&self) -> u64 {
@@ -342,8 +421,7 @@ impl Window {
     /// Bytes that only dumps hold: blocks that left the window and baselines that
     /// changed, until they are written.
     pub fn pinned_bytes(&self) -> u64 {
-        let blocks: u64 = self.pinned.iter().map(Block::bytes).sum();
-        blocks + self.pinned_baselines.iter().map(|baseline| baseline.bytes()).sum::<u64>()
+        self.pinned_bytes
     }
 
     /// Bytes of sealed blocks.
@@ -359,7 +437,7 @@ impl Window {
 
     /// Bytes of columns that are still open.
     pub fn open_bytes(&self) -> u64 {
-        self.open.iter().flatten().map(|open| open.columns.held_bytes() as u64).sum()
+        self.open_bytes
     }
 
     /// Bytes of the processes at the left edge.
@@ -409,10 +487,15 @@ fn baseline_bytes_max(limits: WindowLimits) -> u64 {
     limits.bytes_max / 4
 }
 
+/// What all open columns may take together.
+fn open_bytes_total(limits: WindowLimits) -> u64 {
+    limits.bytes_max / 4
+}
+
 /// The least is enough for the largest event many times over.
 fn open_bytes_max(limits: WindowLimits, cpus: usize) -> usize {
     let sets = (cpus * Class::RECORDED.len()).max(1) as u64;
-    let share = (limits.bytes_max / 4 / sets).clamp(64 << 10, codec::RAW_BYTES_TARGET as u64);
+    let share = (open_bytes_total(limits) / sets).clamp(64 << 10, codec::RAW_BYTES_TARGET as u64);
     usize::try_from(share).unwrap_or(codec::RAW_BYTES_TARGET)
 }
 
@@ -519,32 +602,59 @@ mod tests {
         assert_eq!(window.pinned_bytes(), 0);
     }
 
-    /// A block that a dump got as it was, and that the window has compressed since, is
-    /// in memory twice, and so is the baseline when it changes; one was counted.
+    /// The baseline of a dump was not counted once the window's own had changed.
     #[test]
     fn what_only_a_dump_holds_is_counted() {
         let mut window = window(2_000_000_000, u64::MAX);
-        for place in 1..5_000 {
+        for place in 1..1_000 {
             window.push(&fork(place * 1_000, 1, 100 + place as u32));
         }
-        let open = window.open_bytes();
+        let fill = |window: &mut Window, seconds: std::ops::Range<u64>| {
+            for second in seconds {
+                window.push(&fork(second * 1_000_000_000, 1, second as u32));
+                window.tick(second * 1_000_000_000);
+            }
+        };
+        fill(&mut window, 1..10);
         let frozen = window.freeze();
-        window.tick(1_000_000_000);
-        assert!(!window.has_handed_blocks());
-        assert!(window.bytes() >= open, "{} of {open} bytes", window.bytes());
-        for second in 2..10 {
-            window.push(&fork(second * 1_000_000_000, 1, second as u32));
-            window.tick(second * 1_000_000_000);
-        }
-        let second = window.freeze();
-        for later in 10..20 {
-            window.push(&fork(later * 1_000_000_000, 1, later as u32));
-            window.tick(later * 1_000_000_000);
-        }
-        assert!(window.pinned_bytes() >= open + second.baseline.bytes());
-        drop((frozen, second));
-        window.tick(20_000_000_000);
+        fill(&mut window, 10..20);
+        assert!(window.pinned_bytes() > frozen.baseline.bytes());
+        drop(frozen);
+        fill(&mut window, 20..21);
         assert_eq!(window.pinned_bytes(), 0);
+    }
+
+    /// The columns that a freeze hands over stayed in memory, uncounted, when the
+    /// window had compressed them, until the dump had written them.
+    #[test]
+    fn columns_are_gone_when_they_are_compressed() {
+        let mut window = window(u64::MAX, u64::MAX);
+        for place in 1..5_000 {
+            window.push(&call(place * 1_000, 0, 39));
+        }
+        let frozen = window.freeze();
+        window.tick(1);
+        let [Block::Handed(handed)] = frozen.blocks.as_slice() else { panic!("one block") };
+        assert!(!handed.is_open() && !window.has_handed_blocks());
+        assert_eq!(events_of(&frozen), 4_999);
+    }
+
+    /// The least a block should have, times 64 CPUs and three classes, was 12 MiB: more
+    /// than a small window has, which then held nothing but open columns.
+    #[test]
+    fn open_columns_of_many_cpus_keep_the_bound() {
+        let limits = WindowLimits { span_ns: u64::MAX, bytes_max: 1 << 20 };
+        let mut window = Window::new(limits, 64, Abi::X86_64, Processes::default());
+        for place in 0..100_000u64 {
+            let ts_ns = 1 + place * 1_000;
+            let mut call = call(ts_ns, (place % 64) as u16, 39);
+            call.push_number(ts_ns.wrapping_mul(ts_ns).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            window.push(&call);
+            assert!(window.open_bytes() <= limits.bytes_max / 4 + 4_096);
+            assert!(window.bytes() <= limits.bytes_max, "{} bytes", window.bytes());
+        }
+        let sealed = window.sealed_bytes();
+        assert!(sealed > limits.bytes_max / 2, "{sealed} bytes of sealed blocks");
     }
 
     #[test]
