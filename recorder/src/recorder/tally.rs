@@ -10,7 +10,7 @@ use crate::{
     event::{
         Event, Kind,
         syscall::{self, Abi},
-        wire::{CALLS_COMPAT, CALLS_MAX, CallCounts, Counters, PerCpu, filtered},
+        wire::{CALLS_COMPAT, CALLS_MAX, CallCounts, Counters, KINDS_MAX, PerCpu, filtered},
     },
     loss::{CallLedger, Ledger},
     window::Window,
@@ -27,14 +27,16 @@ struct CpuTally {
     offline: bool,
     /// Sum of the losses that came as records.
     lost_records: u64,
+    /// Records that were understood, by kind.
+    decoded: [u64; KINDS_MAX],
+    /// Records that were not.
+    malformed: u64,
 }
 
 /// Counts what is read.
 #[derive(Debug)]
 pub struct Tally {
     cpus: Vec<CpuTally>,
-    decoded: u64,
-    malformed: u64,
     unaccounted: u64,
 }
 
@@ -63,7 +65,7 @@ pub struct KernelCounts<'a> {
 impl Tally {
     /// Nothing read from `cpus` CPUs.
     pub fn new(cpus: usize) -> Tally {
-        Tally { cpus: vec![CpuTally::default(); cpus], decoded: 0, malformed: 0, unaccounted: 0 }
+        Tally { cpus: vec![CpuTally::default(); cpus], unaccounted: 0 }
     }
 
     /// Reads the next record of a CPU.
@@ -76,8 +78,7 @@ impl Tally {
             // Of no class of the window: only the recorder makes them.
             Ok((event, _)) if event.kind == Kind::Process => {
                 tracing::debug!(cpu, "a record is of a kind that no program writes");
-                self.malformed += 1;
-                Record::Malformed
+                self.malformed(cpu)
             }
             Ok((event, sequence)) => {
                 self.event(cpu, &event, sequence);
@@ -85,10 +86,16 @@ impl Tally {
             }
             Err(error) => {
                 tracing::debug!(cpu, %error, "a record makes no sense");
-                self.malformed += 1;
-                Record::Malformed
+                self.malformed(cpu)
             }
         }
+    }
+
+    fn malformed<'r>(&mut self, cpu: usize) -> Record<'r> {
+        if let Some(tally) = self.cpus.get_mut(cpu) {
+            tally.malformed += 1;
+        }
+        Record::Malformed
     }
 
     /// An event of a CPU, in ring order.
@@ -99,7 +106,9 @@ impl Tally {
             tally.lost_records = tally.lost_records.saturating_add(event.number(1));
             return;
         }
-        self.decoded += 1;
+        if let Some(decoded) = tally.decoded.get_mut(event.kind as usize) {
+            *decoded += 1;
+        }
         if event.kind == Kind::Syscall {
             // The first call of a CPU has the number one plus what was skipped.
             let last = tally.last_seq.unwrap_or_default();
@@ -137,8 +146,8 @@ impl Tally {
     /// The books at the last cut, with the window every event went into.
     pub fn ledger(&self, kernel: KernelCounts<'_>, window: &Window, native: Abi) -> Ledger {
         let mut ledger = Ledger {
-            decoded: self.decoded,
-            malformed: self.malformed,
+            decoded: self.cpus.iter().flat_map(|tally| tally.decoded).sum(),
+            malformed: self.cpus.iter().map(|tally| tally.malformed).sum(),
             unaccounted: self.unaccounted,
             evicted: window.evicted().events,
             in_window: window.holdings().iter().map(|holding| holding.events).sum(),
@@ -159,6 +168,10 @@ impl Tally {
             let known = tally.lost_records.saturating_add(counters.pending_lost);
             let lost: u64 = counters.lost.iter().sum();
             ledger.unaccounted = ledger.unaccounted.saturating_add(lost.abs_diff(known));
+            // What the ring took came out of it, as what it was.
+            let kinds = counters.stored.iter().zip(tally.decoded);
+            let changed: u64 = kinds.map(|(stored, decoded)| stored.abs_diff(decoded)).sum();
+            ledger.unaccounted += changed.saturating_sub(tally.malformed);
         }
         sums.write(&mut ledger, native);
         ledger.seen += kernel.skipped;
