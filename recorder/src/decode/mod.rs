@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::event::{
     Attached, Event, Kind,
-    wire::{AttachmentHead, Header},
+    wire::{AttachmentHead, Header, RECORD_BYTES_MAX},
 };
 
 /// Why a record makes no sense.
@@ -18,7 +18,7 @@ pub enum DecodeError {
     },
     /// No kind has this number.
     Kind(u8),
-    /// The header says another length than there is.
+    /// The header says another length than there is, or than a record has.
     Length {
         /// What the header says.
         said: usize,
@@ -71,7 +71,7 @@ pub fn decode(record: &[u8], cpu: u16) -> Result<(Event<'_>, Sequence), DecodeEr
     let byte = |at: usize| head.get(at).copied().unwrap_or_default();
     let half = |at: usize| number(head, at, 4, false).unwrap_or_default() as u32;
     let said = usize::from(number(head, 0, 2, false).unwrap_or_default() as u16);
-    if said > record.len() || said < size_of::<Header>() {
+    if said > record.len().min(RECORD_BYTES_MAX) || said < size_of::<Header>() {
         return Err(DecodeError::Length { said, found: record.len() });
     }
     let record = record.get(..said).unwrap_or_default();
@@ -183,6 +183,17 @@ mod tests {
                 changed[place] = value;
                 let _ = decode(&changed, 0);
             }
+        }
+    }
+
+    /// No program writes one, and what has no bound here has none in a file.
+    #[test]
+    fn a_record_longer_than_any_is_refused() {
+        let mut record = openat();
+        record.resize(RECORD_BYTES_MAX + 4, 0);
+        for (bytes, is_read) in [(RECORD_BYTES_MAX, true), (RECORD_BYTES_MAX + 4, false)] {
+            record[..2].copy_from_slice(&(bytes as u16).to_ne_bytes());
+            assert_eq!(decode(&record, 0).is_ok(), is_read, "{bytes} bytes");
         }
     }
 
