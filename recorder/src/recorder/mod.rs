@@ -470,7 +470,6 @@ impl<S: RecordSource> Recorder<S> {
             total: rings + slots + self.window.bytes(),
             limit: self.memory_bytes,
         };
-        let sealed = self.window.sealed_events();
         Ok(Health {
             recording: self.pulse.is_recording(),
             window: WindowHealth {
@@ -480,7 +479,7 @@ impl<S: RecordSource> Recorder<S> {
             },
             events_per_s: self.rate.events_per_s,
             cpu_percent: self.rate.cpu_percent,
-            bytes_per_event: if sealed == 0 { 0.0 } else { memory.window as f64 / sealed as f64 },
+            bytes_per_event: self.window.bytes_per_event(),
             memory,
             segments: self.window.segments(),
             lost_in_window: self.rate.lost_in_window(self.lost()),

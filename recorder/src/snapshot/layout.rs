@@ -2,7 +2,7 @@
 
 use crate::{
     event::{Class, wire::KINDS_MAX},
-    window::codec::BlockMeta,
+    window::{BLOCKS_MAX, codec::BlockMeta},
 };
 
 /// The layout this program writes, and the newest it reads.
@@ -39,8 +39,13 @@ pub(super) const INDEX_ENTRY_BYTES: usize = 40 + 4 * KINDS_MAX;
 /// The largest header, index or trailer a reader takes.
 pub(super) const SKIPPABLE_BYTES_MAX: usize = 64 << 20;
 
-/// The most frames a reader takes: a window of 200,000 blocks, and what is around.
+/// The most frames a reader takes: a window of as many blocks as it may have, and what
+/// is around.
 pub(super) const FRAMES_MAX: usize = 1 << 20;
+
+// What is written must be read again: context and unfinished calls need few blocks more.
+const _: () = assert!((BLOCKS_MAX + 100_000) * INDEX_ENTRY_BYTES <= SKIPPABLE_BYTES_MAX);
+const _: () = assert!(BLOCKS_MAX + 100_000 <= FRAMES_MAX);
 
 /// Where a block lies and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

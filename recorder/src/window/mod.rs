@@ -22,8 +22,16 @@ use crate::{
     event::{Class, Event, Kind, syscall::Abi},
 };
 
-/// A segment is sealed when it spans this long.
+/// A segment is sealed when it spans this long, or longer where that would make too
+/// many blocks, see [`BLOCKS_MAX`].
 pub const SEGMENT_SPAN_NS: u64 = 1_000_000_000;
+
+/// The most blocks: the index of a file has room for a few more. Quiet CPUs make small
+/// ones, so that bytes alone would not keep their number down.
+pub const BLOCKS_MAX: usize = 500_000;
+
+/// The longest window there is: `--window` has the same.
+const SPAN_NS_MAX: u64 = 86_400_000_000_000;
 
 /// What the window may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +107,10 @@ pub struct Window {
     /// Blocks sealed since the current segment began.
     current: Vec<Block>,
     segment_start_ns: u64,
+    segment_span_ns: u64,
+    /// How many blocks the window has, and may have.
+    blocks: usize,
+    blocks_max: usize,
     /// The clock at the last tick. Events have times too, but one that is wrong must
     /// not cost the others their place.
     now_ns: u64,
@@ -131,6 +143,9 @@ impl Window {
             segments: VecDeque::new(),
             current: Vec::new(),
             segment_start_ns: 0,
+            segment_span_ns: segment_span_ns(limits, cpus),
+            blocks: 0,
+            blocks_max: BLOCKS_MAX,
             now_ns: 0,
             open_bytes_max: open_bytes_max(limits, cpus),
             open: (0..cpus).map(|_| Default::default()).collect(),
@@ -184,7 +199,7 @@ impl Window {
         if self.segment_start_ns == 0 {
             self.segment_start_ns = now_ns;
         }
-        if now_ns.abs_diff(self.segment_start_ns) >= SEGMENT_SPAN_NS {
+        if now_ns.abs_diff(self.segment_start_ns) >= self.segment_span_ns {
             self.seal_all();
             self.end_segment();
             self.segment_start_ns = now_ns;
@@ -213,8 +228,13 @@ impl Window {
         let columns = std::mem::take(&mut open.columns);
         self.open_bytes -= columns.held_bytes() as u64;
         let block = block::seal(&columns, columns.meta(class, cpu));
-        self.sealed_bytes += block.frame.len() as u64;
-        self.current.push(Block::Sealed(block));
+        self.hold(Block::Sealed(block));
+    }
+
+    fn hold(&mut self, block: Block) {
+        self.sealed_bytes += block.bytes();
+        self.blocks += 1;
+        self.current.push(block);
     }
 
     fn end_segment(&mut self) {
@@ -236,8 +256,8 @@ impl Window {
             if let Block::Handed(handed) = block {
                 let Some(sealed) = handed.try_sealed() else { return };
                 self.sealed_bytes -= block.bytes();
-                self.sealed_bytes += sealed.frame.len() as u64;
                 *block = Block::Sealed(sealed);
+                self.sealed_bytes += block.bytes();
                 return;
             }
         }
@@ -265,6 +285,10 @@ impl Window {
         let share = self.share();
         if self.own_bytes() > share {
             self.evict_down_to(share - share / 64, Window::own_bytes, &|_| true);
+        }
+        if self.blocks > self.blocks_max {
+            let most = (self.blocks_max - self.blocks_max / 64) as u64;
+            self.evict_down_to(most, |window| window.blocks as u64, &|_| true);
         }
         // A dump that takes so long that the eighth is full (a disk that hangs): only
         // blocks it does not hold give memory back, then what is still open, then
@@ -350,6 +374,7 @@ impl Window {
         for block in blocks {
             self.evicted.events += block.meta().ledger_events();
             self.evicted.blocks += 1;
+            self.blocks -= 1;
             self.sealed_bytes -= block.bytes();
             if block.is_shared() {
                 self.pinned_bytes += block.bytes();
@@ -379,8 +404,10 @@ impl Window {
                 let columns = std::mem::take(&mut open.columns);
                 let meta = columns.meta(class, cpu as u16);
                 self.open_bytes -= columns.held_bytes() as u64;
-                self.sealed_bytes += columns.held_bytes() as u64;
-                self.current.push(Block::Handed(Arc::new(HandedBlock::new(meta, columns))));
+                let block = Block::Handed(Arc::new(HandedBlock::new(meta, columns)));
+                self.sealed_bytes += block.bytes();
+                self.blocks += 1;
+                self.current.push(block);
             }
         }
         let blocks = self.segments.iter().flat_map(|segment| &segment.blocks);
@@ -395,6 +422,7 @@ impl Window {
     pub fn set_limits(&mut self, limits: WindowLimits) {
         self.limits = limits;
         self.open_bytes_max = open_bytes_max(limits, self.open.len());
+        self.segment_span_ns = segment_span_ns(limits, self.open.len());
         self.baseline_mut().set_bytes_max(baseline_bytes_max(limits));
     }
 
@@ -424,15 +452,22 @@ impl Window {
         self.pinned_bytes
     }
 
-    /// Bytes of sealed blocks.
+    /// Bytes of sealed blocks, with what stands beside each frame.
     pub fn sealed_bytes(&self) -> u64 {
         self.sealed_bytes
     }
 
-    /// Events in sealed blocks.
-    pub fn sealed_events(&self) -> u64 {
+    /// Compressed bytes per event of what is sealed; 0 where nothing is.
+    pub fn bytes_per_event(&self) -> f64 {
         let blocks = self.segments.iter().flat_map(|segment| &segment.blocks);
-        blocks.chain(&self.current).map(|block| u64::from(block.meta().count)).sum()
+        let (mut bytes, mut events) = (0, 0);
+        for block in blocks.chain(&self.current) {
+            if let Block::Sealed(block) = block {
+                bytes += block.frame.len() as u64;
+                events += u64::from(block.meta.count);
+            }
+        }
+        if events == 0 { 0.0 } else { bytes as f64 / events as f64 }
     }
 
     /// Bytes of columns that are still open.
@@ -490,6 +525,14 @@ fn baseline_bytes_max(limits: WindowLimits) -> u64 {
 /// What all open columns may take together.
 fn open_bytes_total(limits: WindowLimits) -> u64 {
     limits.bytes_max / 4
+}
+
+/// About a second; longer where the window's blocks would be more than half of
+/// [`BLOCKS_MAX`]: the other half is for those that are full before.
+fn segment_span_ns(limits: WindowLimits, cpus: usize) -> u64 {
+    let sets = (cpus * Class::RECORDED.len()).max(1) as u64;
+    let segments = (BLOCKS_MAX as u64 / 2 / sets).max(1);
+    SEGMENT_SPAN_NS.max(limits.span_ns.min(SPAN_NS_MAX) / segments)
 }
 
 /// The least is enough for the largest event many times over.
@@ -655,6 +698,32 @@ mod tests {
         }
         let sealed = window.sealed_bytes();
         assert!(sealed > limits.bytes_max / 2, "{sealed} bytes of sealed blocks");
+    }
+
+    /// An hour on 64 CPUs that do little were 691,200 blocks of a second each, more than
+    /// the index of a file has room for: every snapshot was damaged when it was read.
+    #[test]
+    fn a_long_window_on_many_cpus_has_fewer_and_longer_blocks() {
+        const SECOND: u64 = 1_000_000_000;
+        let span = |seconds: u64, cpus| {
+            let limits = WindowLimits { span_ns: seconds * SECOND, bytes_max: u64::MAX };
+            segment_span_ns(limits, cpus)
+        };
+        assert_eq!([span(300, 2), span(300, 256), span(3_600, 8)], [SECOND; 3]);
+        for (seconds, cpus) in [(3_600, 64), (86_400, 256), (300, 4_096)] {
+            let blocks = seconds * SECOND / span(seconds, cpus) * 3 * cpus as u64;
+            assert!(blocks < BLOCKS_MAX as u64, "{blocks} in {seconds} s of {cpus} CPUs");
+        }
+        let mut window = window(u64::MAX, u64::MAX);
+        (window.segment_span_ns, window.blocks_max) = (1, 200);
+        for place in 1..=500 {
+            (0..2).for_each(|cpu| window.push(&call(place * 1_000, cpu, 39)));
+            window.tick(place * 1_000);
+            assert!(window.blocks <= window.blocks_max);
+        }
+        let frozen = window.freeze();
+        assert_eq!(window.blocks, frozen.blocks.len());
+        assert!(window.blocks > 100 && window.evicted().events > 700);
     }
 
     #[test]
