@@ -17,6 +17,8 @@ mod daemon;
 mod directory;
 mod events;
 pub mod http;
+pub mod property;
+pub mod simulated;
 pub mod synth;
 mod wait;
 

@@ -73,7 +73,7 @@ impl Random {
 }
 
 /// An event that owns its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Made {
     /// What happened.
     pub kind: Kind,
@@ -248,9 +248,12 @@ impl Synth {
         let limits = WindowLimits { span_ns: 300_000_000_000, bytes_max: 64 << 20 };
         let cpus = usize::from(self.cpus);
         let mut window = Window::new(limits, cpus, Abi::X86_64, self.context.clone());
+        // The clock does not go back, nor beyond the end, whatever an event says.
+        let mut now_ns = 0;
         for made in &self.events {
+            now_ns = made.ts_ns.min(self.header.clock.monotonic_ns).max(now_ns);
             window.push(&made.as_event());
-            window.tick(made.ts_ns);
+            window.tick(now_ns);
         }
         window.freeze()
     }
