@@ -89,6 +89,8 @@ offsets! {
     TASK_PID;
     /// `task_struct.tgid`.
     TASK_TGID;
+    /// `task_struct.comm`.
+    TASK_COMM;
     /// `task_struct.exit_code`.
     TASK_EXIT_CODE;
     /// `task_struct.mm`.
@@ -139,6 +141,8 @@ offsets! {
     SKB_NETWORK_HEADER;
     /// `sk_buff.transport_header`.
     SKB_TRANSPORT_HEADER;
+    /// No offset: whether `mark_victim` hands over a task (1) or its number (0).
+    OOM_HAS_TASK;
 }
 
 #[cfg(not(feature = "btf"))]
@@ -169,6 +173,11 @@ offsets! {
     STATE_SADDR;
     /// `saddr_v6`, then `daddr_v6`, in the format of `sock/inet_sock_set_state`.
     STATE_SADDR6;
+    /// `pid` in the format of `oom/mark_victim`.
+    OOM_PID;
+    /// `comm` (a data location) in the format of `oom/mark_victim`; up to 6.8 it is
+    /// not there, and 0.
+    OOM_COMM;
 }
 
 /// The kernel's array by thread id where there is no task storage. A thread

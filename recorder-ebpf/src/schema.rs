@@ -219,6 +219,14 @@ pub struct Attachment {
     pub meaning: Meaning,
 }
 
+impl Attachment {
+    /// Whether it is the name of the event's own thread, which every event has one way
+    /// or another: where it comes with the event, nothing else has a say.
+    pub fn is_comm(&self) -> bool {
+        self.name == "comm"
+    }
+}
+
 /// One kind of event.
 #[derive(Debug)]
 pub struct KindSchema {
@@ -342,6 +350,9 @@ kinds! {
         code: u32 => Meaning::Number,
         /// The signal that ended it, or 0.
         signal: u32 => Meaning::Signal,
+        ;
+        /// Its name when it ended, from the kernel: right whatever was lost before.
+        comm => Meaning::Comm,
     }
     /// A thread got another name, by exec or by itself.
     5 ProcessRename "process_rename" {
@@ -422,5 +433,16 @@ kinds! {
         /// Programs that were running on this CPU when it was made: the counters
         /// agree with the ring only when it is 0.
         busy: u64 => Meaning::Number,
+    }
+    /// The kernel ran out of memory and chose a process to kill: thread and process
+    /// of the event. It ends by `SIGKILL` a moment later.
+    13 OomKill "oom_kill" {
+        /// The process that asked for the memory there was no more of.
+        by_pid: u32 => Meaning::Pid,
+        /// Its thread that did.
+        by_tid: u32 => Meaning::Tid,
+        ;
+        /// The name of the thread that was chosen, where the kernel hands it over.
+        comm => Meaning::Comm,
     }
 }

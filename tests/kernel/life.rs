@@ -301,16 +301,10 @@ fn without_privileges_it_says_what_it_needs() {
 
 #[test]
 fn without_btf_it_records_what_it_can_and_lists_the_rest() {
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() || !recorder_tests::has_program("unshare") {
+    let Some(wrapper) = Start::hide_btf() else {
         skip("nothing to hide: no BTF, or no unshare");
         return;
-    }
-    // Without BTF the formats in tracefs are all there is; a machine without it
-    // recorded calls and nothing else, and the test failed there.
-    let hide = "mount -t tmpfs none /sys/kernel/btf \
-                && { [ -d /sys/kernel/tracing/events ] \
-                     || mount -t tracefs none /sys/kernel/tracing; } && exec \"$@\"";
-    let wrapper = ["unshare", "-m", "sh", "-c", hide, "sh"];
+    };
     let start = Start { wrapper: &wrapper, ..Start::default() };
     let recorder = RecorderProcess::start_in(TestDirectory::new(), &start);
     let outcome = run(Command::new("sh").args(["-c", "cat /etc/hostname; ls /nonexistent"]));

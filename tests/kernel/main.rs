@@ -10,6 +10,7 @@ mod doors;
 mod hostile;
 mod ledger;
 mod life;
+mod memory;
 mod network;
 mod processes;
 mod unfinished;

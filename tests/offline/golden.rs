@@ -9,7 +9,7 @@ use std::{
 };
 
 use recorder::event::{Kind, wire};
-use recorder_tests::synth::Synth;
+use recorder_tests::synth::{Made, Synth};
 
 use crate::{program, scratch::Scratch};
 
@@ -118,6 +118,46 @@ fn every_command_explains_itself_as_it_always_did() {
         ran.succeeded(name);
         compare(&format!("help/{name}.txt"), &ran.stdout);
     }
+}
+
+/// An end that carries a name and a kill for want of memory are younger than the
+/// sample. The name that came with the event wins over the one that was known, here
+/// because the rename was lost; an end without a name has the one that was known.
+#[test]
+fn the_end_of_a_process_has_the_name_it_came_with() {
+    let scratch = Scratch::new();
+    let mut synth = Synth::sample();
+    let at = synth.header.clock.monotonic_ns - 1_000_000_000;
+    synth.unfinished.clear();
+    synth.events = vec![
+        Made::new(Kind::OomKill, at, 0, 100, &[101, 101]).with(0, b"renamed\0\0\0\0\0\0\0\0\0"),
+        Made::new(Kind::ProcessExit, at + 1_000_000, 0, 100, &[0, 9]).with(0, b"renamed\0\0"),
+        Made::new(Kind::OomKill, at + 2_000_000, 0, 101, &[101, 101]),
+        Made::new(Kind::ProcessExit, at + 3_000_000, 0, 101, &[0, 9]),
+    ];
+    let path = synth.write(scratch.path());
+    let replayed = |arguments: &[&str]| {
+        let ran = program::run([&["replay", path.to_str().unwrap()], arguments].concat());
+        ran.succeeded(&format!("{arguments:?}"));
+        ran.stdout
+    };
+    assert_eq!(
+        replayed(&[]).lines().skip(1).collect::<Vec<_>>(),
+        [
+            "02:26:23.000000 renamed[100] +++ chosen by the OOM killer, 101 asked for memory +++",
+            "02:26:23.001000 renamed[100] +++ killed by SIGKILL +++",
+            "02:26:23.002000 w\\xf6rker\\x1b[2J[101] +++ chosen by the OOM killer, 101 asked for \
+             memory +++",
+            "02:26:23.003000 w\\xf6rker\\x1b[2J[101] +++ killed by SIGKILL +++",
+        ]
+    );
+    let renamed = replayed(&["--comm", "renamed", "--format", "jsonl"]);
+    let first: serde_json::Value = serde_json::from_str(renamed.lines().next().unwrap()).unwrap();
+    assert_eq!(renamed.lines().count(), 2, "{renamed}");
+    assert_eq!(renamed.matches("\"comm\"").count(), 2, "once in each object: {renamed}");
+    assert_eq!((&first["comm"], &first["by_pid"]), (&"renamed".into(), &101.into()), "{first}");
+    assert_eq!(replayed(&["-e", "trace=%memory"]).lines().skip(1).count(), 2);
+    assert_eq!(replayed(&["--comm", "sh"]).lines().skip(1).count(), 0, "its name of before");
 }
 
 /// Where each field lies: the kernel programs are built apart from the reader.

@@ -1,6 +1,6 @@
 //! Children that make exactly the calls a test wants to find again.
 
-use std::{fs, io, panic::AssertUnwindSafe};
+use std::{ffi::CStr, fs, io, panic::AssertUnwindSafe};
 
 use crate::{LIMIT, wait_for, wait_until};
 
@@ -164,6 +164,12 @@ pub fn pin(cpu: usize) {
         let set_up = libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
         assert_eq!(set_up, 0, "a thread on CPU {cpu}: {}", io::Error::last_os_error());
     }
+}
+
+/// Gives the current thread another name, at most 15 bytes of it.
+pub fn rename_thread(name: &CStr) {
+    // SAFETY: a string with its NUL.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
 /// The number of the current thread.

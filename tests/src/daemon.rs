@@ -91,6 +91,22 @@ pub struct Start<'a> {
     pub config: &'a str,
 }
 
+/// Hides the kernel's BTF from a program, so that it sees an older kernel. Without
+/// BTF the formats in tracefs are all there is; a machine without it recorded calls
+/// and nothing else.
+const HIDE_BTF: &str = "mount -t tmpfs none /sys/kernel/btf \
+    && { [ -d /sys/kernel/tracing/events ] \
+         || mount -t tracefs none /sys/kernel/tracing; } && exec \"$@\"";
+
+impl Start<'_> {
+    /// What starts a program that sees no BTF; `None` where there is none to hide, or
+    /// nothing to hide it with.
+    pub fn hide_btf() -> Option<[&'static str; 6]> {
+        let can = Path::new("/sys/kernel/btf/vmlinux").exists() && crate::has_program("unshare");
+        can.then_some(["unshare", "-m", "sh", "-c", HIDE_BTF, "sh"])
+    }
+}
+
 /// A recorder that records. Dropping it kills it and removes its directory.
 #[derive(Debug)]
 pub struct RecorderProcess {

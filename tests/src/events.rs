@@ -1,6 +1,23 @@
 //! Questions to the events `replay --format jsonl` printed.
 
+use std::{ops::ControlFlow, path::Path};
+
+use recorder::{replay::replay, snapshot::SnapshotReader};
 use serde_json::Value;
+
+use crate::synth::Made;
+
+/// Every event of a snapshot as it was recorded, before anything is made of it.
+#[track_caller]
+pub fn recorded(file: &Path) -> Vec<Made> {
+    let reader = SnapshotReader::open(file).expect("a snapshot");
+    let mut events = Vec::new();
+    replay(&reader, &|_| false, &mut |_| {}, &mut |event, _| {
+        events.push(Made::from(event));
+        ControlFlow::Continue(())
+    });
+    events
+}
 
 /// The finished and unfinished calls of this name.
 pub fn calls<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {

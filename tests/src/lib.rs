@@ -12,6 +12,7 @@
 
 use std::io::Write as _;
 
+mod cgroup;
 mod child;
 mod daemon;
 mod directory;
@@ -22,10 +23,13 @@ pub mod simulated;
 pub mod synth;
 mod wait;
 
-pub use child::{Child, Ended, Pipe, errno, pin, this_thread};
+pub use cgroup::{MemoryGroup, take_memory};
+pub use child::{Child, Ended, Pipe, errno, pin, rename_thread, this_thread};
 pub use daemon::{Outcome, RecorderProcess, Start, binary, run};
 pub use directory::TestDirectory;
-pub use events::{calls, kind, lost_count, ns, number, of_pid, one, position, text, word};
+pub use events::{
+    calls, kind, lost_count, ns, number, of_pid, one, position, recorded, text, word,
+};
 pub use wait::{LIMIT, wait_for, wait_until};
 
 /// How much work a test does: everything the promise names, or enough to notice.

@@ -1,6 +1,7 @@
 //! One file per subject.
 
 mod control;
+mod memory;
 mod network;
 mod process;
 mod syscall;

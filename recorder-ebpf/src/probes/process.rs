@@ -1,6 +1,6 @@
 //! Processes: fork, exec, exit, rename.
 
-use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use recorder_ebpf::{
     schema::{Kind, record},
     wire::{AttachmentHead, COMM_BYTES, flag},
@@ -13,6 +13,15 @@ use crate::emit::{Scope, add, header, now_ns};
 #[repr(C)]
 struct Rename {
     fixed: record::ProcessRename,
+    head: AttachmentHead,
+    comm: [u8; COMM_BYTES],
+    pad: u32,
+}
+
+/// An end as it lies in the ring.
+#[repr(C)]
+struct Exit {
+    fixed: record::ProcessExit,
     head: AttachmentHead,
     comm: [u8; COMM_BYTES],
     pad: u32,
@@ -69,12 +78,24 @@ fn exited(pid_tgid: u64, status: Option<u32>) {
         Some(status) => (status >> 8 & 0xff, status & 0x7f, 0),
         None => (0, 0, flag::NO_ARGS),
     };
-    let mut exit =
-        record::ProcessExit { header: header(Kind::ProcessExit, now, pid_tgid), code, signal };
-    exit.header.flags = flags;
-    // SAFETY: `exit` is on the stack and as long as is said.
+    let mut exit = Exit {
+        fixed: record::ProcessExit {
+            header: header(Kind::ProcessExit, now, pid_tgid),
+            code,
+            signal,
+        },
+        head: AttachmentHead { index: 0, flags: 0, bytes: COMM_BYTES as u16 },
+        comm: [0; COMM_BYTES],
+        pad: 0,
+    };
+    let bytes = size_of::<Exit>() as u64;
+    exit.fixed.header.bytes = bytes as u16;
+    exit.fixed.header.attachments = 1;
+    exit.fixed.header.flags = flags;
+    // SAFETY: `exit` is on the stack and as long as is said; the one that ends is
+    // the current thread, and its name is as long as the kernel's.
     unsafe {
-        let bytes = size_of::<record::ProcessExit>() as u64;
+        bpf_get_current_comm((&raw mut exit.comm).cast(), COMM_BYTES as u32);
         scope.offer(Kind::ProcessExit, (&raw mut exit).cast(), bytes, now);
     }
     scope.leave();

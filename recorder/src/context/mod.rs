@@ -75,6 +75,13 @@ impl Processes {
         self.threads.get(&tid).map(|facts| facts.comm.as_slice()).unwrap_or_default()
     }
 
+    /// The name of an event's thread: the one that came with it, else what is known of
+    /// the thread. Empty when neither is there.
+    pub fn comm_of<'e>(&'e self, event: &Event<'e>) -> &'e [u8] {
+        let own = event.comm().map(Attached::text).filter(|comm| !comm.is_empty());
+        own.unwrap_or_else(|| self.comm(event.tid))
+    }
+
     /// How many threads are known.
     pub fn len(&self) -> usize {
         self.threads.len()

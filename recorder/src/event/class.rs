@@ -9,7 +9,8 @@ pub enum Class {
     /// Forks, execs, exits, losses, and every call that creates, moves or destroys
     /// descriptors, directories or credentials: what names and state follow from.
     State = 0,
-    /// Signals, connections, slow calls, failures: what one looks for first.
+    /// Signals, kills for want of memory, connections, slow calls, failures: what one
+    /// looks for first.
     Precious = 1,
     /// The rest.
     Bulk = 2,
@@ -62,9 +63,11 @@ impl Class {
             | Kind::ProcessExit
             | Kind::ProcessRename
             | Kind::Lost => Class::State,
-            Kind::TcpState | Kind::TcpRetransmit | Kind::TcpResetSent | Kind::TcpResetReceived => {
-                Class::Precious
-            }
+            Kind::TcpState
+            | Kind::TcpRetransmit
+            | Kind::TcpResetSent
+            | Kind::TcpResetReceived
+            | Kind::OomKill => Class::Precious,
             Kind::Process | Kind::Cut => Class::Context,
         }
     }

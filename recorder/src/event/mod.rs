@@ -116,6 +116,14 @@ impl<'a> Event<'a> {
         }
     }
 
+    /// The name of its thread that came with it from the kernel, as it lies there: an
+    /// attachment called `comm`. It is right whatever was lost before the event.
+    pub fn comm(&self) -> Option<&Attached<'a>> {
+        let attachments = self.kind.schema().attachments;
+        let place = attachments.iter().position(AttachmentSchema::is_comm)?;
+        self.attachment(place as u8)
+    }
+
     /// Whether a flag of `wire::flag` is set.
     pub fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0

@@ -75,7 +75,7 @@ impl Serialize for Object<'_> {
         if event.tid != 0 {
             map.serialize_entry("pid", &event.pid)?;
             map.serialize_entry("tid", &event.tid)?;
-            let comm = self.processes.comm(event.tid);
+            let comm = self.processes.comm_of(event);
             if !comm.is_empty() {
                 put_bytes(&mut map, "comm", comm, false)?;
             }
@@ -137,7 +137,9 @@ impl Object<'_> {
                 put(map, field.name, &show(field.meaning, value, None, self.native))?;
             }
         }
-        for (index, schema) in schema.attachments.iter().enumerate() {
+        let attachments = schema.attachments.iter().enumerate();
+        // The name of the thread stands in front, as with every event.
+        for (index, schema) in attachments.filter(|(_, schema)| !schema.is_comm()) {
             if let Some(attached) = event.attachment(index as u8) {
                 put(map, schema.name, &show_bytes(schema.meaning, attached))?;
             }

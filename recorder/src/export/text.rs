@@ -39,7 +39,7 @@ impl Text {
             self.line.push_str("- ");
             return;
         }
-        let comm = processes.comm(event.tid);
+        let comm = processes.comm_of(event);
         if comm.is_empty() {
             self.line.push('?');
         } else {
@@ -157,6 +157,9 @@ impl Text {
             }
             Kind::TcpResetSent => format!("tcp {} -> {} reset sent", text(0), text(1)),
             Kind::TcpResetReceived => format!("tcp {} -> {} reset received", text(0), text(1)),
+            Kind::OomKill => {
+                format!("+++ chosen by the OOM killer, {} asked for memory +++", event.number(1))
+            }
             Kind::Process | Kind::Cut | Kind::Syscall | Kind::Lost => {
                 event.kind.schema().name.to_string()
             }

@@ -145,7 +145,7 @@ impl Filter {
             || self.pids.contains(&event.pid)
             || self.pids.contains(&event.tid);
         let comm = self.comms.is_empty()
-            || (event.tid != 0 && self.comms.iter().any(|comm| comm == processes.comm(event.tid)));
+            || (event.tid != 0 && self.comms.iter().any(|comm| comm == processes.comm_of(event)));
         pid && comm
     }
 
@@ -187,7 +187,15 @@ fn path_matches(wanted: &[u8], attached: &Attached<'_>) -> bool {
 /// Kinds that belong to a group.
 fn kinds_of(group: Groups) -> &'static [Kind] {
     if group == Groups::PROCESS {
-        &[Kind::ProcessFork, Kind::ProcessExec, Kind::ProcessExit, Kind::ProcessRename]
+        &[
+            Kind::ProcessFork,
+            Kind::ProcessExec,
+            Kind::ProcessExit,
+            Kind::ProcessRename,
+            Kind::OomKill,
+        ]
+    } else if group == Groups::MEMORY {
+        &[Kind::OomKill]
     } else if group == Groups::NETWORK {
         &[Kind::TcpState, Kind::TcpRetransmit, Kind::TcpResetSent, Kind::TcpResetReceived]
     } else {

@@ -143,6 +143,7 @@ const BTF_OFFSETS: &[(&str, &str, &str)] = &[
     ("TASK_COMPAT_WORD", "task_struct", "thread_info.flags"),
     ("TASK_PID", "task_struct", "pid"),
     ("TASK_TGID", "task_struct", "tgid"),
+    ("TASK_COMM", "task_struct", "comm"),
     ("TASK_EXIT_CODE", "task_struct", "exit_code"),
     ("TASK_MM", "task_struct", "mm"),
     ("TASK_FILES", "task_struct", "files"),
@@ -189,6 +190,16 @@ fn btf_offsets(
             Err(error) => return Err(ProbeError::failed("find a field of the kernel", error)),
         }
     }
+    // Up to 6.8 the tracepoint has the number of the thread and nothing else.
+    let has_task = types.tracepoint_args("mark_victim") != Some(1);
+    offsets.push(("OOM_HAS_TASK", u32::from(has_task)));
+    if !has_task {
+        missing.push(Missing {
+            what: "the name of a process that is killed because another one asked for memory"
+                .to_string(),
+            why: "this kernel gives its number only; 6.9 gives the name".to_string(),
+        });
+    }
     Ok(offsets)
 }
 
@@ -207,6 +218,8 @@ const FORMAT_OFFSETS: &[(&str, &str, &str)] = &[
     ("STATE_PROTOCOL", "sock/inet_sock_set_state", "protocol"),
     ("STATE_SADDR", "sock/inet_sock_set_state", "saddr"),
     ("STATE_SADDR6", "sock/inet_sock_set_state", "saddr_v6"),
+    ("OOM_PID", "oom/mark_victim", "pid"),
+    ("OOM_COMM", "oom/mark_victim", "comm"),
 ];
 
 fn tracefs() -> Option<&'static Path> {
@@ -228,8 +241,13 @@ fn format_offsets(missing: &mut Vec<Missing>) -> Vec<(&'static str, u32)> {
             Some(offset) => offsets.push((*global, offset)),
             None => missing.push(Missing {
                 what: format!("{field} of {tracepoint}"),
-                why: "its format is not in tracefs: mount -t tracefs none /sys/kernel/tracing"
-                    .to_string(),
+                why: match text {
+                    Some(_) => "this kernel's format does not have it",
+                    None => {
+                        "its format is not in tracefs: mount -t tracefs none /sys/kernel/tracing"
+                    }
+                }
+                .to_string(),
             }),
         }
     }
@@ -329,6 +347,7 @@ const TYPED: &[(&str, &str, bool)] = &[
     ("tcp_retransmit_skb", "TCP retransmissions", false),
     ("tcp_send_reset", "TCP resets sent", false),
     ("tcp_receive_reset", "TCP resets received", false),
+    ("mark_victim", "processes killed for want of memory", false),
     // Entry last but one and exit last: an exit whose entry was not seen is
     // then the exception and not the rule.
     ("sys_enter", "when calls were entered", true),
@@ -386,6 +405,7 @@ const CLASSIC: &[(&str, &str, &str)] = &[
     ("sched_process_exec", "sched", "started programs"),
     ("task_rename", "task", "renamed threads"),
     ("inet_sock_set_state", "sock", "changes of TCP states"),
+    ("mark_victim", "oom", "processes killed for want of memory"),
 ];
 
 fn attach_classic(ebpf: &mut Ebpf, missing: &mut Vec<Missing>) -> Result<(), ProbeError> {

@@ -92,14 +92,16 @@ impl Wanted {
             Some(row) => row.groups.intersects(syscall::Groups::parse(group).unwrap()),
             None => {
                 let prefix = if group == "%net" { "tcp" } else { "process" };
-                call.is_none() && group != "%file" && made.kind.schema().name.starts_with(prefix)
+                let kill = made.kind == Kind::OomKill && group == "%process";
+                let named = made.kind.schema().name.starts_with(prefix) || kill;
+                call.is_none() && group != "%file" && named
             }
         });
         let any = self.calls.is_empty() && self.group.is_none();
         let traced = any || in_group || name.is_some_and(|name| self.calls.contains(&name));
         let pid =
             self.pids.is_empty() || self.pids.iter().any(|p| [made.pid, made.tid].contains(p));
-        let comm = self.comms.is_empty() || made.tid.is_multiple_of(2);
+        let comm = self.comms.is_empty() || is_even(made);
         let failed = !self.failed || call.and_then(|call| call.errno()).is_some_and(|e| e < 512);
         let long = self
             .least_ns
@@ -128,6 +130,18 @@ impl Wanted {
     }
 }
 
+/// Whether the thread of an event has the name "even": threads of even numbers have it,
+/// unless the event brings a name of its own.
+fn is_even(made: &Made) -> bool {
+    let brings_name = matches!(made.kind, Kind::ProcessExit | Kind::OomKill);
+    let own = made.attached.iter().find(|(index, ..)| brings_name && *index == 0);
+    let own = own.and_then(|(_, _, bytes)| bytes.split(|byte| *byte == 0).next());
+    match own.filter(|name| !name.is_empty()) {
+        Some(name) => made.tid != 0 && name == b"even",
+        None => made.tid.is_multiple_of(2),
+    }
+}
+
 #[test]
 fn a_filter_means_what_its_words_say() {
     let mut processes = Processes::default();
@@ -144,6 +158,9 @@ fn a_filter_means_what_its_words_say() {
             let mut made = Made::random(&mut random, ts_ns, 1);
             if made.kind == Kind::Syscall && random.one_in(2) {
                 made.numbers[0] = if random.one_in(2) { 257 } else { 0 };
+            }
+            if random.one_in(8) {
+                made.attached = vec![(0, 0, b"even\0\0".to_vec())];
             }
             let passes = filter.passes(&made.as_event(), &processes);
             assert_eq!(passes, wanted.passes(&made), "seed {seed}: {wanted:?} {made:?}");
