@@ -14,4 +14,5 @@ mod golden;
 mod memory;
 mod program;
 mod properties;
+mod rules;
 mod scratch;

@@ -25,7 +25,7 @@ const SLOW_NS: u64 = 100_000_000;
 
 /// `EAGAIN`, `EINTR`, `ETIMEDOUT`, `EINPROGRESS`, and the four that a signal makes of
 /// a call that waits (`ERESTARTSYS` and its like): failures that are daily life.
-const ORDINARY_FAILURES: [i32; 8] = [11, 4, 110, 115, 512, 513, 514, 516];
+pub const ORDINARY_FAILURES: [i32; 8] = [11, 4, 110, 115, 512, 513, 514, 516];
 
 impl Class {
     /// The classes events fall into while they are recorded.

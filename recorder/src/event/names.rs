@@ -259,6 +259,11 @@ pub fn signal_name(signal: u32) -> Cow<'static, str> {
     }
 }
 
+/// The number of a signal, by the name [`signal_name`] gives it.
+pub fn signal_number(name: &str) -> Option<u32> {
+    (1..=REAL_TIME_LAST).find(|number| signal_name(*number) == name)
+}
+
 const TCP_STATES: [&str; 13] = [
     "ESTABLISHED",
     "SYN_SENT",

@@ -10,6 +10,7 @@ pub mod body;
 pub mod matching;
 #[cfg(feature = "capture")]
 pub mod policy;
+pub mod rule;
 #[cfg(feature = "capture")]
 pub mod signature;
 
