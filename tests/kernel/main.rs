@@ -13,6 +13,7 @@ mod life;
 mod memory;
 mod network;
 mod processes;
+mod rules;
 mod unfinished;
 mod watched;
 mod window;

@@ -6,7 +6,10 @@ use std::{
     net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -29,10 +32,15 @@ use crate::{
     },
     loss::Missing,
     probe::{self, ProbeError},
-    recorder::{Dumper, DumperSetup, Handle, Recorder, RecorderError, Setup},
+    recorder::{Dumper, DumperSetup, FIRINGS_MAX, Handle, Recorder, RecorderError, Setup},
     ring::{KernelRings, Wake},
     snapshot::{Target, remove_leftovers},
-    trigger::{Trigger, body::Message, matching::HostNames},
+    trigger::{
+        Trigger,
+        body::Message,
+        matching::HostNames,
+        rule::{Firing, PressureSampler},
+    },
     window::WindowLimits,
 };
 
@@ -178,10 +186,16 @@ struct Started {
     ring_total_bytes: u64,
     since: Instant,
     missing: usize,
+    native: Abi,
+    /// What rules say, and those about pressure, until the dispatcher has them.
+    rules: Option<(Receiver<Firing>, PressureSampler)>,
 }
 
 impl Started {
     fn new(config: &RecorderConfig, native: Abi) -> Result<Started, Failure> {
+        let mut rules = config.rules(native).map_err(|error| Failure::new(Exit::Usage, error))?;
+        let pressure = rules.take_pressure();
+        let (firing, firings) = sync_channel(FIRINGS_MAX);
         let cpus = probe::possible_cpus().map_err(probe_failure)?;
         let ring_bytes = config.ring_bytes(u64::from(cpus));
         let (probes, rings) =
@@ -203,6 +217,8 @@ impl Started {
             memory_bytes: config.memory_bytes,
             native,
             baseline: context::scan(),
+            rules,
+            firings: firing,
         };
         let cannot = |error: std::io::Error| {
             Failure::new(Exit::Failed, format!("cannot start recording: {error}"))
@@ -227,7 +243,16 @@ impl Started {
             memory_bytes: config.memory_bytes,
         });
         let dumper = Arc::new(dumper);
-        Ok(Started { handle, dumper, ended, ring_total_bytes, since, missing: missing_count })
+        Ok(Started {
+            handle,
+            dumper,
+            ended,
+            ring_total_bytes,
+            since,
+            missing: missing_count,
+            native,
+            rules: Some((firings, pressure)),
+        })
     }
 }
 
@@ -265,6 +290,10 @@ async fn attend(
     let (dispatcher, worker) =
         Dispatcher::start(Arc::clone(&started.dumper), config.triggers.clone(), names)
             .map_err(|error| Failure::new(Exit::Failed, error))?;
+    if let Some((firings, pressure)) = started.rules.take() {
+        dispatcher.set_rules(pressure, config.rule_names());
+        dispatcher.follow(firings).map_err(|error| Failure::new(Exit::Failed, error))?;
+    }
     let address = bound.address();
     let serving = Serving::new(Arc::clone(&dispatcher), started.since, address);
     let served = control::serve(&bound, serving);
@@ -419,8 +448,25 @@ fn dump_by_signal(dispatcher: &Dispatcher) {
     });
 }
 
-/// Reads the configuration again: window, memory, triggers, secrets and the hook change
-/// at once, paths and addresses at the next start.
+/// Other rules from now on. The recording may have to be told the names of all threads,
+/// which takes a while.
+fn reload_rules(config: &RecorderConfig, started: &Started, dispatcher: &Dispatcher) {
+    match config.rules(started.native) {
+        Ok(mut rules) => {
+            dispatcher.set_rules(rules.take_pressure(), config.rule_names());
+            let handle = started.handle.clone();
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = handle.set_rules(rules) {
+                    tracing::error!("the new rules were not taken: {error}");
+                }
+            });
+        }
+        Err(error) => tracing::error!("the old rules stay: {error}"),
+    }
+}
+
+/// Reads the configuration again: window, memory, triggers, rules, secrets and the hook
+/// change at once, paths and addresses at the next start.
 fn reload(
     arguments: &Arguments,
     started: &Started,
@@ -435,6 +481,7 @@ fn reload(
     match config {
         Ok(config) => {
             dispatcher.set_config(config.triggers.clone(), host_names(&config, started));
+            reload_rules(&config, started, dispatcher);
             let limits = limits(&config, started.ring_total_bytes);
             match started.handle.set_limits(limits, config.memory_bytes) {
                 Ok(()) => tracing::info!("configuration read again"),

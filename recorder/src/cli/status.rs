@@ -72,6 +72,19 @@ fn text(status: &Status, out: &mut Out) -> io::Result<()> {
     let planned = triggers.planned.as_ref().map(|name| format!(", next: {name}"));
     let planned = planned.unwrap_or_default();
     writeln!(out, "triggered {} snapshots in the last hour{planned}", triggers.in_last_hour)?;
+    let rules = &health.rules;
+    for (name, firings) in &rules.firings {
+        writeln!(out, "rule      {name}: fired {} times", grouped(*firings))?;
+    }
+    let uncertain = [
+        (rules.dropped, "firings dropped, too many at once"),
+        (rules.unnamed, "events not judged, nobody knew the thread's name"),
+        (rules.judged_early, "events judged before all that came before them was read"),
+        (rules.names_left_out, "names of threads left out, too many"),
+    ];
+    for (count, what) in uncertain.iter().filter(|(count, _)| *count > 0) {
+        writeln!(out, "RULES     {} {what}", grouped(*count))?;
+    }
     if health.lost_in_window > 0 {
         writeln!(out, "LOST      {} events in the window", grouped(health.lost_in_window))?;
     }

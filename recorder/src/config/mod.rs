@@ -15,7 +15,11 @@ pub use trigger::TriggerConfig;
 use trigger::{AccessSettings, HookSettings, KeepSettings, TriggerSettings};
 pub use words::parse_bytes;
 
-use crate::clock::parse_duration_ns;
+use crate::{
+    clock::parse_duration_ns,
+    event::syscall::Abi,
+    trigger::rule::{Rule, Rules},
+};
 
 /// The default control socket.
 pub const SOCKET: &str = "/run/recorder/control.sock";
@@ -91,6 +95,9 @@ pub struct Settings {
     pub keep: KeepSettings,
     /// What is run when a snapshot is finished.
     pub hook: Option<HookSettings>,
+    /// When the stream itself asks for a snapshot.
+    #[serde(default, rename = "rule")]
+    pub rules: Vec<Rule>,
 }
 
 /// How the recorder's own log looks.
@@ -125,6 +132,7 @@ pub struct RecorderConfig {
     pub names: Vec<String>,
     /// What triggers do.
     pub triggers: TriggerConfig,
+    rules: Vec<Rule>,
 }
 
 impl RecorderConfig {
@@ -162,7 +170,7 @@ impl RecorderConfig {
         if let Some(address) = listen {
             check_listen(address, triggers.access.has_secret())?;
         }
-        Ok(RecorderConfig {
+        let config = RecorderConfig {
             window_ns,
             memory_bytes,
             socket: said.socket.or(file.socket).unwrap_or_else(|| SOCKET.into()),
@@ -172,7 +180,21 @@ impl RecorderConfig {
             log: said.log.or(file.log).unwrap_or_default(),
             names,
             triggers,
-        })
+            rules: file.rules,
+        };
+        // A wrong one is refused with everything else that is wrong.
+        let native = Abi::native(std::env::consts::ARCH).unwrap_or(Abi::X86_64);
+        config.rules(native).map(|_| config)
+    }
+
+    /// The rules on the stream, for calls of ABI `native`.
+    pub fn rules(&self, native: Abi) -> Result<Rules, ConfigError> {
+        Rules::check(&self.rules, native).map_err(|error| ConfigError::Value(error.to_string()))
+    }
+
+    /// The names of all rules.
+    pub fn rule_names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| rule.name.as_str())
     }
 
     /// Bytes of the ring of one CPU, a power of two.
@@ -224,6 +246,28 @@ mod tests {
         assert_eq!(config("256MiB").ring_bytes(2), 2 << 20);
         assert_eq!(config("256MiB").ring_bytes(128), 512 << 10);
         assert_eq!(config("16MiB").ring_bytes(4096), 64 << 10);
+    }
+
+    fn in_file(text: &str) -> Result<RecorderConfig, String> {
+        let settings: Settings = toml::from_str(text).map_err(|error| error.to_string())?;
+        let rules = settings.rules;
+        let said = Settings { window: Some("1m".to_string()), ..Settings::default() };
+        let config = RecorderConfig::new(said, None).map_err(|error| error.to_string())?;
+        let config = RecorderConfig { rules, ..config };
+        config.rules(Abi::X86_64).map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn rules_are_tables_that_are_checked() {
+        let crash = "[[rule]]\nname = \"crash\"\non = \"signal\"\ncommand = \"nginx*\"\n";
+        let slow = "[[rule]]\nname = \"slow\"\non = \"slow_call\"\nlonger_than = \"500ms\"\n";
+        let config = in_file(&format!("{crash}{slow}labels = {{ team = \"db\" }}\n")).unwrap();
+        assert_eq!(config.rule_names().collect::<Vec<_>>(), ["crash", "slow"]);
+        let typo = in_file(&format!("{crash}comand = \"x\"\n")).unwrap_err();
+        assert!(typo.contains("comand") && typo.contains("line 5"), "{typo}");
+        let wrong = in_file(&format!("{crash}signals = [\"SIGSEGFAULT\"]\n")).unwrap_err();
+        assert_eq!(wrong, "rule `crash`: signals: there is no signal `SIGSEGFAULT`");
     }
 
     #[test]

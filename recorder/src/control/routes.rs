@@ -195,7 +195,8 @@ async fn status(
     let dispatcher = &serving.dispatcher;
     let dumper = dispatcher.dumper();
     let handle = dumper.handle().clone();
-    let health = blocking(move || handle.health()).await?.map_err(Refusal::unavailable)?;
+    let mut health = blocking(move || handle.health()).await?.map_err(Refusal::unavailable)?;
+    health.rules.firings.extend(dispatcher.pressure_firings());
     let (planned, in_last_hour) = dispatcher.planned();
     Ok(Json(Status {
         health,

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub(super) last_bytes: Gauge,
     /// By result.
     pub(super) hooks: IntCounterVec,
+    /// By rule.
+    pub(super) rule_firings: IntCounterVec,
     /// By what was reached.
     pub(super) limits: IntCounterVec,
 }
@@ -77,6 +79,11 @@ impl Metrics {
                 "recorder_hook_runs_total",
                 "Runs of the program for finished snapshots, by how they ended.",
                 &["result"],
+            )?,
+            rule_firings: counters(
+                "recorder_rule_firings_total",
+                "Firings of rules on the stream, by rule.",
+                &["rule"],
             )?,
             limits: counters(
                 "recorder_limits_reached_total",
@@ -225,6 +232,21 @@ impl Readings<'_> {
                 ledger.malformed,
             ),
             ("recorder_events_evicted_total", "Events that left the window.", ledger.evicted),
+            (
+                "recorder_rule_firings_dropped_total",
+                "Firings of rules that nobody took, because too many came at once.",
+                self.health.rules.dropped,
+            ),
+            (
+                "recorder_rule_events_unnamed_total",
+                "Times a rule could not be judged because nobody knew the name of the thread.",
+                self.health.rules.unnamed,
+            ),
+            (
+                "recorder_rule_events_judged_early_total",
+                "Events rules judged before all that came before them had been read.",
+                self.health.rules.judged_early,
+            ),
         ];
         for (name, help, total) in totals {
             let counter = prometheus::IntCounter::with_opts(Opts::new(name, help))?;

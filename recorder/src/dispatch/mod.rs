@@ -8,6 +8,7 @@
 mod hook;
 pub mod keep;
 pub mod metrics;
+mod rules;
 
 use std::{
     fs,
@@ -109,6 +110,7 @@ pub struct Dispatcher {
     state: Mutex<State>,
     changed: Condvar,
     hooks: SyncSender<hook::Job>,
+    pressures: Mutex<rules::Pressures>,
 }
 
 impl Dispatcher {
@@ -134,6 +136,7 @@ impl Dispatcher {
             state: Mutex::new(state),
             changed: Condvar::new(),
             hooks,
+            pressures: Mutex::default(),
         });
         let named = |name: &str| std::thread::Builder::new().name(name.to_string());
         named("hook").spawn(move || hook::run(&jobs, &metrics)).map_err(StartError::Thread)?;

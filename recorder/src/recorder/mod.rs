@@ -8,6 +8,7 @@ mod dump;
 mod pulse;
 mod rate;
 mod tally;
+mod watcher;
 
 use std::{
     fmt, io,
@@ -20,14 +21,16 @@ use std::{
 
 use rate::Rate;
 use serde::{Deserialize, Serialize};
+use watcher::Watcher;
 
 pub use dump::{DumpError, DumpRequest, Dumper, DumperSetup, Taken};
 pub use pulse::Pulse;
 pub use tally::{KernelCounts, Record, Tally};
+pub use watcher::FIRINGS_MAX;
 
 use crate::{
     clock::{self, ClockAnchor},
-    context::Processes,
+    context::{self, Processes},
     event::{
         Class, Event, Kind,
         syscall::Abi,
@@ -36,6 +39,7 @@ use crate::{
     loss::Ledger,
     probe::{self, CutAnswer, ProbeError, Probes},
     ring::{RecordSource, Wake},
+    trigger::rule::{Firing, Rules, RulesHealth},
     window::{FrozenWindow, Holding, Window, WindowLimits},
 };
 
@@ -127,6 +131,8 @@ pub struct Health {
     /// Milliseconds since an event of our own was made that came through the whole
     /// path.
     pub canary_age_ms: Option<u64>,
+    /// The rules on the stream.
+    pub rules: RulesHealth,
     /// The books.
     pub ledger: Ledger,
 }
@@ -170,6 +176,8 @@ pub struct MemoryHealth {
     pub pinned: u64,
     /// Threads at the window's left edge.
     pub baseline: u64,
+    /// What rules remember; the window has so much less.
+    pub rules: u64,
     /// All of it.
     pub total: u64,
     /// What it may be.
@@ -178,7 +186,7 @@ pub struct MemoryHealth {
 
 impl MemoryHealth {
     /// Its parts by name.
-    pub fn parts(&self) -> [(&'static str, u64); 6] {
+    pub fn parts(&self) -> [(&'static str, u64); 7] {
         [
             ("rings", self.rings),
             ("slots", self.slots),
@@ -186,6 +194,7 @@ impl MemoryHealth {
             ("open", self.open),
             ("pinned", self.pinned),
             ("baseline", self.baseline),
+            ("rules", self.rules),
         ]
     }
 }
@@ -194,6 +203,8 @@ enum Message {
     Freeze(SyncSender<Result<Frozen, RecorderError>>),
     Health(SyncSender<Result<Health, RecorderError>>),
     Limits(WindowLimits, u64),
+    Rules(Rules, SyncSender<Result<bool, RecorderError>>),
+    Names(Processes),
     Stop,
 }
 
@@ -231,6 +242,14 @@ impl Handle {
         self.send(Message::Limits(limits, memory_bytes))
     }
 
+    /// Changes the rules. One that keeps its name stays silent as long as it would have.
+    /// Reads `/proc` where they need the names of the threads that are there.
+    pub fn set_rules(&self, rules: Rules) -> Result<(), RecorderError> {
+        let want_names = self.ask(|answer| Message::Rules(rules, answer))?;
+        // Only now: what is newer is looked at, what is older is in it.
+        if want_names { self.send(Message::Names(context::scan())) } else { Ok(()) }
+    }
+
     /// Ends the recording.
     pub fn stop(&self) -> Result<(), RecorderError> {
         self.send(Message::Stop)
@@ -265,6 +284,9 @@ pub struct Recorder<S> {
     source: S,
     probes: Probes,
     window: Window,
+    /// What the window may have together with what rules remember.
+    limits: WindowLimits,
+    watcher: Watcher,
     tally: Tally,
     native: Abi,
     messages: Receiver<Message>,
@@ -291,6 +313,10 @@ pub struct Setup {
     pub native: Abi,
     /// The threads of the host when recording began.
     pub baseline: Processes,
+    /// What is to fire.
+    pub rules: Rules,
+    /// Where firings go: at most [`FIRINGS_MAX`] wait, more are dropped and counted.
+    pub firings: SyncSender<Firing>,
 }
 
 impl<S: RecordSource> Recorder<S> {
@@ -300,9 +326,14 @@ impl<S: RecordSource> Recorder<S> {
         let pulse = Arc::new(Pulse::default());
         let cpus = source.cpus();
         let handle = Handle { messages: sender, wake, pulse: Arc::clone(&pulse) };
+        let mut watcher = Watcher::new(setup.rules, cpus, setup.firings);
+        watcher.bound(setup.memory_bytes);
+        watcher.seed(&setup.baseline);
         let recorder = Recorder {
             source,
             window: Window::new(setup.limits, cpus, setup.native, setup.baseline),
+            limits: setup.limits,
+            watcher,
             tally: Tally::new(cpus),
             native: setup.native,
             probes: setup.probes,
@@ -321,6 +352,8 @@ impl<S: RecordSource> Recorder<S> {
     pub fn run(mut self) -> Result<(), RecorderError> {
         loop {
             let busiest = self.drain_all();
+            self.watcher.settle();
+            self.fit_window();
             let now_ns = clock::monotonic_ns();
             self.window.tick(now_ns);
             self.pulse.visited(now_ns, self.window.bytes());
@@ -334,9 +367,14 @@ impl<S: RecordSource> Recorder<S> {
                     Message::Freeze(answer) => drop(answer.send(self.freeze())),
                     Message::Health(answer) => drop(answer.send(self.health())),
                     Message::Limits(limits, memory_bytes) => {
-                        self.window.set_limits(limits);
-                        self.memory_bytes = memory_bytes;
+                        (self.limits, self.memory_bytes) = (limits, memory_bytes);
+                        self.watcher.bound(memory_bytes);
                     }
+                    Message::Rules(rules, answer) => {
+                        let want_names = self.watcher.set(rules, self.memory_bytes);
+                        drop(answer.send(Ok(want_names)));
+                    }
+                    Message::Names(threads) => self.watcher.seed(&threads),
                     Message::Stop => return Ok(()),
                 }
             }
@@ -348,13 +386,29 @@ impl<S: RecordSource> Recorder<S> {
 
     /// Visits every ring once; answers how many records the fullest gave.
     fn drain_all(&mut self) -> usize {
-        (0..self.source.cpus()).map(|cpu| self.drain(cpu, BATCH_RECORDS, 0)).max().unwrap_or(0)
+        let mut busiest = 0;
+        for cpu in 0..self.source.cpus() {
+            let began_ns = clock::monotonic_ns();
+            let records = self.drain(cpu, BATCH_RECORDS, 0);
+            self.watcher.visited(cpu, began_ns, records < BATCH_RECORDS);
+            busiest = busiest.max(records);
+        }
+        busiest
+    }
+
+    /// The window has what rules do not take.
+    fn fit_window(&mut self) {
+        let bytes_max = self.limits.bytes_max.saturating_sub(self.watcher.bytes());
+        let limits = WindowLimits { bytes_max, ..self.limits };
+        if limits != self.window.limits() {
+            self.window.set_limits(limits);
+        }
     }
 
     /// Reads the ring of a CPU: at most `records_max`, and not beyond the mark
     /// `nonce`, whether or not it came.
     fn drain(&mut self, cpu: usize, records_max: usize, nonce: u64) -> usize {
-        let Recorder { source, window, tally, pulse, probes, .. } = self;
+        let Recorder { source, window, watcher, tally, pulse, probes, .. } = self;
         let own_pid = probes.own_pid();
         source.drain(cpu, records_max, &mut |record| {
             let event = match tally.read(cpu, record) {
@@ -364,6 +418,8 @@ impl<S: RecordSource> Recorder<S> {
             };
             if event.pid == own_pid && event.number(3) == CANARY_PID {
                 pulse.canary(event.ts_ns);
+            } else {
+                watcher.look(&event);
             }
             window.push(&event);
             true
@@ -467,7 +523,8 @@ impl<S: RecordSource> Recorder<S> {
             open: self.window.open_bytes(),
             pinned: self.window.pinned_bytes(),
             baseline: self.window.baseline_bytes(),
-            total: rings + slots + self.window.bytes(),
+            rules: self.watcher.bytes(),
+            total: rings + slots + self.window.bytes() + self.watcher.bytes(),
             limit: self.memory_bytes,
         };
         Ok(Health {
@@ -483,6 +540,7 @@ impl<S: RecordSource> Recorder<S> {
             memory,
             segments: self.window.segments(),
             lost_in_window: self.rate.lost_in_window(self.lost()),
+            rules: self.watcher.health(),
             canary_age_ms: self.pulse.canary_age_ns().map(|age_ns| age_ns / 1_000_000),
             ledger,
         })

@@ -150,11 +150,14 @@ impl Building {
             }
             On::TcpResets => {
                 self.stream.resets |= bit;
-                Condition::Segments { what: "TCP resets", rate: checked.rate()? }
+                Condition::Segments { what: ["TCP reset", "TCP resets"], rate: checked.rate()? }
             }
             On::TcpRetransmits => {
                 self.stream.retransmits |= bit;
-                Condition::Segments { what: "TCP retransmissions", rate: checked.rate()? }
+                Condition::Segments {
+                    what: ["TCP retransmission", "TCP retransmissions"],
+                    rate: checked.rate()?,
+                }
             }
         };
         // Where anybody's command will do, the name still goes into the words.

@@ -34,9 +34,19 @@ pub(super) struct StreamRule {
 pub(super) enum Condition {
     Signal(Pattern),
     OomKill(Pattern),
-    SlowCall { command: Pattern, longer_than_ns: u64 },
-    Failures { command: Pattern, rate: Rate },
-    Segments { what: &'static str, rate: Rate },
+    SlowCall {
+        command: Pattern,
+        longer_than_ns: u64,
+    },
+    Failures {
+        command: Pattern,
+        rate: Rate,
+    },
+    /// What they are called, one and several.
+    Segments {
+        what: [&'static str; 2],
+        rate: Rate,
+    },
 }
 
 /// When the last ones were of as many as make a rule fire.
@@ -269,12 +279,16 @@ impl Judge {
             }
             let call = judge.call_name(call);
             let error = errno_name(i32::from(errno)).map_or(errno.to_string(), str::to_string);
-            let reason = format!(
-                "{} calls failed within {}, the last one {call} of {} with {error}",
-                rate.count,
-                span(within_ns),
-                who.to_text()
-            );
+            let last = format!("{call} of {}", who.to_text());
+            let reason = match rate.count {
+                1 => format!("{last} failed with {error}"),
+                count => {
+                    let within = span(within_ns);
+                    format!(
+                        "{count} calls failed within {within}, the last one {last} with {error}"
+                    )
+                }
+            };
             let facts = who.facts().chain([("call", call), ("error", error)]);
             judge.fired.push(rule.gate.fire(item.ts_ns, reason, facts));
         });
@@ -285,7 +299,11 @@ impl Judge {
             let Condition::Segments { what, rate } = &mut rule.on else { return };
             let Some(within_ns) = rate.strike(item.ts_ns) else { return };
             if !rule.gate.is_silent(item.ts_ns) {
-                let reason = format!("{} {what} within {}", rate.count, span(within_ns));
+                let [one, several] = *what;
+                let reason = match rate.count {
+                    1 => format!("a {one}"),
+                    count => format!("{count} {several} within {}", span(within_ns)),
+                };
                 judge.fired.push(rule.gate.fire(item.ts_ns, reason, []));
             }
         });

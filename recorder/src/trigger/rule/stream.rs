@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -77,9 +78,10 @@ impl Rules {
         std::mem::take(&mut self.pressure)
     }
 
-    /// Whether a rule needs to know the names of the threads that are there already.
-    pub fn needs_names(&self) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.needs_names)
+    /// Whether a rule needs to know the names of the threads that are there, and nobody
+    /// has told them yet.
+    pub fn awaits_names(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.awaits != Awaits::Nothing)
     }
 
     /// Tells the names of the threads that are there, as `/proc` has them after the
@@ -98,14 +100,14 @@ impl Rules {
     }
 
     /// Goes on where other rules were: one that keeps its name stays silent as long as
-    /// it would have, and its firings are counted on.
-    pub fn take_over(&mut self, old: &Rules) {
-        let (Some(new), Some(old)) = (&mut self.stream, &old.stream) else { return };
-        for rule in &mut new.judge.rules {
-            for old in &old.judge.rules {
-                rule.gate.take_over(&old.gate);
-            }
+    /// it would have, and its firings are counted on. Names that are known stay known.
+    /// What still waits is judged by what is known, and answered.
+    pub fn take_over(&mut self, mut old: Rules) -> Vec<Firing> {
+        let firings = old.settle(u64::MAX);
+        if let (Some(new), Some(old)) = (&mut self.stream, old.stream) {
+            new.take_over(*old);
         }
+        firings
     }
 
     /// Looks at an event that was just read. Keeps a copy of the little that may have
@@ -284,6 +286,19 @@ impl Stream {
         self.items.push(Item { ts_ns, pid, tid, what });
     }
 
+    fn take_over(&mut self, mut old: Stream) {
+        for rule in &mut self.judge.rules {
+            for old in &old.judge.rules {
+                rule.gate.take_over(&old.gate);
+            }
+        }
+        (self.judge.unnamed, self.judged_early) = (old.judge.unnamed, old.judged_early);
+        if old.needs_names && old.awaits == Awaits::Nothing {
+            std::mem::swap(&mut self.judge.names, &mut old.judge.names);
+            self.awaits = Awaits::Nothing;
+        }
+    }
+
     fn seed<'a>(&mut self, threads: impl IntoIterator<Item = KnownThread<'a>>) {
         let facts = threads.into_iter().take(NAMES_MAX).map(|thread| Item {
             ts_ns: thread.as_of_ns,
@@ -310,10 +325,8 @@ impl Stream {
         if self.items.is_empty() && self.known.is_empty() {
             return 0;
         }
-        // A fact of `/proc` is like a rename: what is older is in it, what is newer
-        // comes after it.
         let had_known = !self.known.is_empty();
-        self.items.append(&mut self.known);
+        self.place_known();
         self.items.sort_by_key(Item::rank);
         let due = self.items.partition_point(|item| item.ts_ns <= until_ns);
         for item in self.items.get(..due).unwrap_or_default() {
@@ -325,6 +338,31 @@ impl Stream {
             self.items.shrink_to(ITEMS_MAX);
         }
         due as u64
+    }
+
+    /// Puts facts of `/proc` among what waits, each like a rename at its moment: what is
+    /// older is in it, what is newer comes after it. A thread that nothing named before
+    /// was called so all the time, and its events before are judged by that name.
+    fn place_known(&mut self) {
+        if self.known.is_empty() {
+            return;
+        }
+        let mut named_ns: HashMap<u32, u64> = HashMap::new();
+        for item in &self.items {
+            let tid = match item.what {
+                What::Fork { child_tid } => child_tid,
+                What::Name(_) | What::Exit { .. } => item.tid,
+                _ => continue,
+            };
+            let first = named_ns.entry(tid).or_insert(item.ts_ns);
+            *first = item.ts_ns.min(*first);
+        }
+        for mut fact in self.known.drain(..) {
+            if named_ns.get(&fact.tid).is_none_or(|named| *named > fact.ts_ns) {
+                fact.ts_ns = 0;
+            }
+            self.items.push(fact);
+        }
     }
 
     fn bytes(&self) -> usize {
