@@ -364,6 +364,41 @@ fn a_path_that_cannot_be_read_is_marked() {
     }
 }
 
+/// `touch` sets the times of a descriptor and gives no path: that was shown as a
+/// path that could not be read, as if something were missing.
+#[test]
+fn a_string_that_is_not_given_is_null_and_not_unreadable() {
+    let recorder = RecorderProcess::start();
+    let child = Child::fork(|| {
+        // SAFETY: strings with their NUL, and none where none is needed.
+        unsafe {
+            let fd = libc::memfd_create(c"memory".as_ptr(), libc::MFD_CLOEXEC);
+            let set = libc::syscall(libc::SYS_utimensat, fd, 0, 0, 0) == 0;
+            let nowhere = libc::mount(ptr::null(), NOWHERE.as_ptr(), ptr::null(), 0, ptr::null());
+            let named = libc::unlink(c"NULL".as_ptr()) == -1;
+            i32::from(!(set && nowhere == -1 && named))
+        }
+    });
+    let pid = child.finish().to_string();
+    let file = recorder.dump(&[]);
+    let events = recorder.replay(&file, &["--pid", &pid]);
+    let has_null = |name: &str, arg: &str| {
+        let args = &call(&events, name)["args"];
+        assert_eq!(args.get(arg), Some(&Value::Null), "{args}");
+        assert_eq!(args.get(format!("{arg}_unreadable")), None, "{args}");
+    };
+    has_null("utimensat", "filename");
+    has_null("mount", "dev_name");
+    has_null("mount", "type");
+    assert_eq!(call(&events, "unlink")["args"]["pathname"], "NULL", "a path of that name");
+    let lines = recorder.replay_text(&file, &["--pid", &pid, "-e", "trace=mount,unlink"]);
+    assert!(
+        lines.contains("mount(NULL, \"/nonexistent/recorder-test\", NULL, 0, NULL)"),
+        "{lines}"
+    );
+    assert!(lines.contains("unlink(\"NULL\")"), "{lines}");
+}
+
 #[test]
 fn two_paths_of_4095_bytes_are_whole() {
     let long = |letter: char| {

@@ -181,7 +181,7 @@ fn put<M: SerializeMap>(map: &mut M, name: &str, shown: &Shown<'_>) -> Result<()
         Shown::Address(address) => put_bytes(map, name, address, false),
         Shown::Bytes(bytes, cut) => put_bytes(map, name, bytes, *cut),
         Shown::List(list, cut) => put_list(map, name, list, *cut),
-        Shown::Nothing => map.serialize_entry(name, &()),
+        Shown::Nothing | Shown::Null => map.serialize_entry(name, &()),
         Shown::Unreadable => {
             map.serialize_entry(name, &())?;
             map.serialize_entry(&format!("{name}_unreadable"), &true)

@@ -236,6 +236,7 @@ fn push(shown: &Shown<'_>, out: &mut String) {
             out.push(']');
         }
         Shown::Unreadable => out.push_str("<unreadable>"),
+        Shown::Null => out.push_str("NULL"),
         Shown::Nothing => out.push('-'),
     }
 }

@@ -28,6 +28,8 @@ pub(super) enum Shown<'a> {
     List(Vec<&'a [u8]>, bool),
     /// The memory could not be read.
     Unreadable,
+    /// A string that was not given: its address is 0. Not the string `NULL`.
+    Null,
     /// There is nothing.
     Nothing,
 }
@@ -42,6 +44,9 @@ pub(super) fn show<'a>(
     match attached.map(|attached| show_bytes(meaning, attached)) {
         // No address was given: the pointer says as much.
         Some(Shown::Nothing) | None => {}
+        // Nothing lies at 0, and nobody looked there: calls such as `utimensat` take
+        // the descriptor alone then.
+        Some(Shown::Unreadable) if value == 0 => {}
         Some(shown) => return shown,
     }
     let low = value as u32;
@@ -74,6 +79,7 @@ pub(super) fn show<'a>(
             names::write_flags(set, value, abi, &mut text);
             Shown::Word(text)
         }
+        Meaning::Path | Meaning::Text if value == 0 => Shown::Null,
         // A pointer whose target was not read, or an address.
         Meaning::Address
         | Meaning::Path
