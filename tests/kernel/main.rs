@@ -12,6 +12,7 @@ mod ledger;
 mod life;
 mod memory;
 mod network;
+mod oracle;
 mod processes;
 mod rules;
 mod unfinished;

@@ -20,6 +20,7 @@ mod events;
 pub mod http;
 pub mod property;
 pub mod simulated;
+pub mod strace;
 pub mod synth;
 mod wait;
 
@@ -52,9 +53,13 @@ impl Counts {
 /// in silence.
 pub fn skip(why: &str) {
     let thread = std::thread::current();
+    say(&format!("SKIPPED {}: {why}\n", thread.name().unwrap_or("a test")));
+}
+
+/// Prints lines that are seen also when the test passes.
+pub fn say(lines: &str) {
     // Not `println!`: what a test that passes prints is never seen.
-    let line = format!("\nSKIPPED {}: {why}\n", thread.name().unwrap_or("a test"));
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    let _ = std::io::stderr().write_all(format!("\n{lines}").as_bytes());
 }
 
 /// A Debian package that was unpacked for the tests and not installed, because its

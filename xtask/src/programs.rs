@@ -11,13 +11,23 @@ pub(crate) struct Program {
 pub(crate) const TESTS: &[Program] = &[
     program("curl", "curl", "a client whose connect, sockets and name the network tests expect"),
     program("strace", "strace", "a second opinion on the calls of a process, and a tracer"),
-    program("openssl", "openssl", "signatures made by somebody else"),
+    program("openssl", "openssl", "signatures made by somebody else, and many calls at the start"),
     program("ps", "procps", "states and wait channels of blocked processes"),
 ];
 
 /// What the tests start from a folder of its own: installed, its service would start
 /// too, or bring a mail server.
 pub(crate) const UNPACKED: &[&str] = &["prometheus", "prometheus-alertmanager", "nagios4-core"];
+
+/// What the oracle runs beside what every Debian has. Not for virtual machines: most
+/// of them are useless without the files of their package.
+pub(crate) const ORACLE: &[Program] = &[
+    program("gcc", "gcc", "a compiler, its passes and the files between them"),
+    program("git", "git", "an index, objects and locks"),
+    program("perl", "perl-base", "an interpreter that forks"),
+    program("python3", "python3-minimal", "threads, signals, and execs in all their forms"),
+    program("sqlite3", "sqlite3", "a database with locks and journals"),
+];
 
 /// What every Linux has, for the file systems of virtual machines, where only
 /// what is listed exists.

@@ -63,6 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 None => say(&format!("{package} is not tried: there is no apt-get here")),
             }
         }
+        install_programs(apt.as_ref(), programs::ORACLE)?;
     }
     if options.vm {
         install_programs(apt.as_ref(), programs::VM)?;
