@@ -175,7 +175,7 @@ offsets! {
     STATE_SADDR6;
     /// `pid` in the format of `oom/mark_victim`.
     OOM_PID;
-    /// `comm` (a data location) in the format of `oom/mark_victim`; up to 6.8 it is
+    /// `comm` (a data location) in the format of `oom/mark_victim`; on older kernels it is
     /// not there, and 0.
     OOM_COMM;
 }

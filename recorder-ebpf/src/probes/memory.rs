@@ -92,8 +92,8 @@ mod attached {
         probes::read_field,
     };
 
-    /// match-proto: `trace_mark_victim(struct task_struct *, uid_t)`, and up to 6.8
-    /// `trace_mark_victim(int)`: the loader says which.
+    /// match-proto: `trace_mark_victim(struct task_struct *, uid_t)` (6.9, and stable
+    /// kernels that took it over), before `trace_mark_victim(int)`: the loader says which.
     #[btf_tracepoint(function = "mark_victim")]
     fn mark_victim(ctx: BtfTracePointContext) -> i32 {
         let first: u64 = ctx.arg(0);

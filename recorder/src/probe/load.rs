@@ -190,7 +190,8 @@ fn btf_offsets(
             Err(error) => return Err(ProbeError::failed("find a field of the kernel", error)),
         }
     }
-    // Up to 6.8 the tracepoint has the number of the thread and nothing else.
+    // Before 6.9, where that was not brought over, the tracepoint has the number of the
+    // thread and nothing else.
     let has_task = types.tracepoint_args("mark_victim") != Some(1);
     offsets.push(("OOM_HAS_TASK", u32::from(has_task)));
     if !has_task {
