@@ -94,7 +94,7 @@ fn assert_fires_once<T>(
     assert_eq!(firings(recorder, rule), 1);
     let of_rule = |file: &PathBuf| recorder.info(file)["trigger"]["name"] == rule;
     let files: Vec<PathBuf> = recorder.files().into_iter().filter(of_rule).collect();
-    assert_eq!(files, [file.clone()], "exactly one");
+    assert_eq!(files, std::slice::from_ref(&file), "exactly one");
     assert_in_time(recorder, &file, &info);
     info["trigger"].clone()
 }
@@ -125,7 +125,13 @@ fn a_process_that_dies_by_a_signal_takes_one_snapshot() {
     dies(c"crash-test", libc::SIGTERM);
     let pid = dies(c"crash-test", libc::SIGSEGV);
     let trigger = assert_fires_once(&recorder, "crash", || dies(c"crash-test", libc::SIGABRT));
-    assert_eq!(trigger["reason"], format!("crash-test[{pid}] was killed by SIGSEGV"));
+    // Whichever of its threads ended first.
+    let reason = text(&trigger["reason"]);
+    assert!(
+        reason.starts_with(&format!("crash-test[{pid}"))
+            && reason.ends_with("] was killed by SIGSEGV"),
+        "{reason}"
+    );
     let labels = json!({
         "team": "web", "command": "crash-test", "pid": pid.to_string(), "signal": "SIGSEGV"
     });

@@ -150,11 +150,13 @@ impl Model {
         }
     }
 
-    /// Whether as many were within one second, this one the last.
-    fn strike(&mut self, rule: &'static str, ts_ns: u64, count: usize) -> bool {
+    /// Fires when as many were within one second, this one the last.
+    fn strike(&mut self, rule: &'static str, made: &Made, count: usize, again_after_s: u64) {
         let times = self.times.entry(rule).or_default();
-        times.push(ts_ns);
-        times.iter().filter(|at| ts_ns - **at < SECOND).count() >= count
+        times.push(made.ts_ns);
+        if times.iter().filter(|at| made.ts_ns - **at < SECOND).count() >= count {
+            self.fire(rule, made, again_after_s);
+        }
     }
 
     fn any_name(&self, made: &Made, takes: fn(&str) -> bool) -> bool {
@@ -173,10 +175,8 @@ impl Model {
                 None => drop(self.names.remove(&(number(1) as u32))),
             },
             Kind::ProcessRename => drop(self.names.insert(made.tid, attached.unwrap())),
-            Kind::ProcessExec => {
-                if number(0) as u32 != made.tid {
-                    self.names.remove(&(number(0) as u32));
-                }
+            Kind::ProcessExec if number(0) as u32 != made.tid => {
+                self.names.remove(&(number(0) as u32));
             }
             Kind::ProcessExit => {
                 if [6, 11].contains(&number(1)) && self.any_name(made, |n| n.starts_with('a')) {
@@ -189,15 +189,9 @@ impl Model {
             }
             Kind::OomKill if self.any_name(made, |name| name == "b") => self.fire("oom", made, 1),
             Kind::TcpResetSent | Kind::TcpResetReceived => {
-                if self.strike("resets", made.ts_ns, 5) {
-                    self.fire("resets", made, 1);
-                }
+                self.strike("resets", made, 5, 1);
             }
-            Kind::TcpRetransmit => {
-                if self.strike("again", made.ts_ns, 3) {
-                    self.fire("again", made, 2);
-                }
-            }
+            Kind::TcpRetransmit => self.strike("again", made, 3, 2),
             Kind::Syscall => {
                 let (nr, ret, dur_ns) = (number(0), number(1).cast_signed(), number(2));
                 let two = |name: &str| name.len() == 2 && name.starts_with('a');
@@ -207,11 +201,8 @@ impl Model {
                 if nr == FUTEX.cast_unsigned() && dur_ns > 2 * MS {
                     self.fire("futex", made, 1);
                 }
-                if ret == -EIO
-                    && self.any_name(made, |name| name.contains('b'))
-                    && self.strike("errors", made.ts_ns, 3)
-                {
-                    self.fire("errors", made, 1);
+                if ret == -EIO && self.any_name(made, |name| name.contains('b')) {
+                    self.strike("errors", made, 3, 1);
                 }
             }
             _ => {}

@@ -215,8 +215,8 @@ impl Judge {
         if who.comm().is_none() {
             self.unnamed += 1;
         }
-        let known = [who.process, who.thread].into_iter().flatten();
-        known.map(|comm| command.takes(comm.as_bytes())).any(|takes| takes)
+        let mut known = [who.process, who.thread].into_iter().flatten();
+        known.any(|comm| command.takes(comm.as_bytes()))
     }
 
     fn ended(&mut self, item: &Item, signal: u32, comm: Option<Comm>) {

@@ -216,10 +216,10 @@ impl Stream {
     fn look(&mut self, event: &Event<'_>) {
         if event.kind != Kind::Syscall {
             self.other(event);
-        } else if let [nr, ret, dur_ns, ..] = *event.numbers() {
-            if dur_ns > self.slow_over_ns || ret > self.fails_over {
-                self.call(event, nr, ret, dur_ns);
-            }
+        } else if let [nr, ret, dur_ns, ..] = *event.numbers()
+            && (dur_ns > self.slow_over_ns || ret > self.fails_over)
+        {
+            self.call(event, nr, ret, dur_ns);
         }
     }
 
