@@ -45,7 +45,7 @@ fn build() -> Result<(), String> {
         println!("cargo::rustc-env=RECORDER_KERNEL_TOOLCHAIN=none, {SKIP} was set");
         return toolchain::OBJECTS
             .iter()
-            .try_for_each(|(name, _)| write_empty(&out_dir.join(name)));
+            .try_for_each(|object| write_empty(&out_dir.join(object.file)));
     }
 
     let toolchain = toolchain::find().map_err(|missing| missing.to_string())?;
@@ -59,11 +59,12 @@ fn build() -> Result<(), String> {
     let sources = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("../recorder-ebpf");
     let target_dir = out_dir.join("kernel");
     let log = env::var_os("CARGO_FEATURE_DEBUG_LOG").map(|_| "log");
-    for (name, features) in toolchain::OBJECTS {
-        let features: Vec<&str> = features.iter().copied().chain(log).collect();
+    for object in toolchain::OBJECTS {
         let said = toolchain
-            .build_object(&sources, &arch, &features, &target_dir, &out_dir.join(name))
-            .map_err(|output| format!("the kernel programs ({name}) do not compile\n{output}"))?;
+            .build_object(&sources, &arch, object, log.as_slice(), &target_dir, &out_dir)
+            .map_err(|output| {
+                format!("the kernel programs ({}) do not compile\n{output}", object.file)
+            })?;
         for line in said.lines() {
             println!("cargo::warning={line}");
         }

@@ -17,6 +17,8 @@ mod emit;
 mod maps;
 mod probes;
 mod registers;
+#[cfg(feature = "btf")]
+mod storage;
 
 /// The helpers `bpf_probe_read_*` and `bpf_ktime_get_ns` are for programs under
 /// a licence compatible with the GPL.

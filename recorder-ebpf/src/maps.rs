@@ -7,6 +7,9 @@ use aya_ebpf::{
 };
 use recorder_ebpf::wire::{CALLS_MAX, Config, PerCpu, RECORD_BYTES_MAX, STRING_BYTES_MAX};
 
+#[cfg(feature = "btf")]
+use crate::storage::TaskStorage;
+
 /// Room for the largest ring the loader asks for; it sets the real size.
 pub(crate) const RING_BYTES: usize = 64 * 1024;
 /// Room for every CPU the loader finds; it sets the real number.
@@ -186,29 +189,7 @@ offsets! {
 #[btf_map]
 pub(crate) static SLOTS: Array<recorder_ebpf::wire::Slot, 1> = Array::new();
 
-/// A task storage map: aya-ebpf has no type for it. Needs Linux 5.11.
-#[cfg(feature = "btf")]
-#[repr(C)]
-pub(crate) struct TaskStorage<T> {
-    r#type: *const [i32; 29], // BPF_MAP_TYPE_TASK_STORAGE
-    key: *const i32,
-    value: *const T,
-    max_entries: *const [i32; 0],
-    map_flags: *const [i32; 1], // BPF_F_NO_PREALLOC
-}
-
-// SAFETY: the fields are placeholders that only the loader reads; the kernel
-// hands out the values.
-#[cfg(feature = "btf")]
-unsafe impl<T> Sync for TaskStorage<T> {}
-
 /// The call each thread is in. Grows with live threads and dies with them.
 #[cfg(feature = "btf")]
 #[btf_map]
-pub(crate) static SLOTS: TaskStorage<recorder_ebpf::wire::Slot> = TaskStorage {
-    r#type: core::ptr::null(),
-    key: core::ptr::null(),
-    value: core::ptr::null(),
-    max_entries: core::ptr::null(),
-    map_flags: core::ptr::null(),
-};
+pub(crate) static SLOTS: TaskStorage<recorder_ebpf::wire::Slot> = TaskStorage::new();

@@ -116,20 +116,16 @@ fn build_kernel_programs(arch: &str) -> Result<()> {
     let toolchain = toolchain::find().map_err(|missing| anyhow::anyhow!("{missing}"))?;
     let folder = workspace::target_dir()?.join(format!("kernel-{arch}"));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    for (name, features) in toolchain::OBJECTS {
-        let out = folder.join(name);
+    for object in toolchain::OBJECTS {
+        let name = object.file;
+        let sources = workspace::root().join("recorder-ebpf");
         let said = toolchain
-            .build_object(
-                &workspace::root().join("recorder-ebpf"),
-                arch,
-                features,
-                &folder.join("target"),
-                &out,
-            )
+            .build_object(&sources, arch, object, &[], &folder.join("target"), &folder)
             .map_err(|output| anyhow::anyhow!("{name} for {arch} does not compile\n{output}"))?;
         if !said.is_empty() {
             bail!("{name} for {arch} compiles with warnings\n{said}");
         }
+        let out = folder.join(name);
         let size = fs::metadata(&out).with_context(|| format!("no {}", out.display()))?.len();
         println!("{name} for {arch}: {size} bytes");
     }

@@ -26,11 +26,22 @@ pub(crate) const DISTRIBUTION_RUSTC: &str = "/usr/bin/rustc";
 
 const LINKER: &str = "bpf-linker";
 
-/// The objects made from the one set of sources: the name of the file and the
-/// features it is built with. The recorder picks one when it starts, by whether
-/// the kernel describes its types (BTF).
-pub(crate) const OBJECTS: &[(&str, &[&str])] =
-    &[("recorder-btf.o", &["probes", "btf"]), ("recorder-classic.o", &["probes"])];
+/// An object of kernel programs.
+pub(crate) struct KernelObject {
+    /// The name of its file.
+    pub(crate) file: &'static str,
+    /// The program of `recorder-ebpf` it is made from.
+    pub(crate) bin: &'static str,
+    /// The features that is built with.
+    pub(crate) features: &'static [&'static str],
+}
+
+/// The objects of the recorder, made from one set of sources. It picks one when it
+/// starts, by whether the kernel describes its types (BTF).
+pub(crate) const OBJECTS: &[KernelObject] = &[
+    KernelObject { file: "recorder-btf.o", bin: "recorder-ebpf", features: &["probes", "btf"] },
+    KernelObject { file: "recorder-classic.o", bin: "recorder-ebpf", features: &["probes"] },
+];
 
 /// What cargo may inherit from the cargo that called us. Everything else that
 /// starts with `CARGO_` configures the outer build: its target, profile and flags.
@@ -126,8 +137,9 @@ impl KernelToolchain {
         format!("{}, {} ({kind})", version(&rustc), version(linker))
     }
 
-    /// Compiles the kernel programs in `manifest_dir` for kernels of `arch`
-    /// (`x86_64` or `aarch64`) and puts the object at `out`.
+    /// Compiles an object from the kernel programs in `manifest_dir` for kernels of
+    /// `arch` (`x86_64` or `aarch64`) into the folder `out_dir`. `more_features` are
+    /// added to its own.
     ///
     /// Returns what the compiler had to say, which is empty when it had no
     /// warnings; the error is its whole output.
@@ -135,14 +147,16 @@ impl KernelToolchain {
         &self,
         manifest_dir: &Path,
         arch: &str,
-        features: &[&str],
+        object: &KernelObject,
+        more_features: &[&str],
         target_dir: &Path,
-        out: &Path,
+        out_dir: &Path,
     ) -> Result<String, String> {
+        let features: Vec<&str> = object.features.iter().chain(more_features).copied().collect();
         let mut cargo = self.cargo(arch, target_dir);
         cargo
             .current_dir(manifest_dir)
-            .args(["build", "--quiet", "--release", "--bin", "recorder-ebpf"])
+            .args(["build", "--quiet", "--release", "--bin", object.bin])
             .args(["--target", BPF_TARGET])
             .arg("--features")
             .arg(features.join(","))
@@ -157,8 +171,9 @@ impl KernelToolchain {
         if !output.status.success() {
             return Err(format!("{cargo:?} failed ({})\n{said}", output.status));
         }
-        let built = target_dir.join(BPF_TARGET).join("release/recorder-ebpf");
-        fs::copy(&built, out).map_err(|error| {
+        let built = target_dir.join(BPF_TARGET).join("release").join(object.bin);
+        let out = out_dir.join(object.file);
+        fs::copy(&built, &out).map_err(|error| {
             format!("cannot copy {} to {}: {error}", built.display(), out.display())
         })?;
         Ok(said)
