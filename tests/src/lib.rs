@@ -17,6 +17,7 @@ mod child;
 mod daemon;
 mod directory;
 mod events;
+pub mod figures;
 pub mod http;
 pub mod property;
 pub mod simulated;
