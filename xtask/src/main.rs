@@ -2,13 +2,14 @@
 //!
 //! One module per verb. The rest serves them: [`toolchain`] finds and runs the
 //! compiler of the kernel programs, [`packages`] installs, [`programs`] lists what
-//! the tests need, [`process`] starts programs, [`workspace`] knows the folders,
+//! tests and bench need, [`process`] starts programs, [`workspace`] knows the folders,
 //! [`source`] reads Rust well enough for tidy.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod ci;
 mod demo;
 mod packages;
@@ -43,6 +44,8 @@ enum Verb {
     Tidy,
     /// Run the kernel tests on other kernels, in virtual machines
     Vm(vm::Options),
+    /// Measure what recording costs on this machine
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Ci => ci::run(),
         Verb::Tidy => tidy::run(),
         Verb::Vm(options) => vm::run(&options),
+        Verb::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

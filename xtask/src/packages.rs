@@ -2,9 +2,11 @@
 
 use std::{
     cell::Cell,
-    fs,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -97,6 +99,56 @@ impl Apt {
 pub(crate) fn file_with(folder: &Path, fits: impl Fn(&str) -> bool) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?;
     entries.flatten().find(|entry| fits(&entry.file_name().to_string_lossy())).map(|e| e.path())
+}
+
+/// What Debian asks before a package may start its service (Debian Policy 9.3.3).
+const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// While this lives no package starts the service it brings: we want programs, not
+/// servers that listen on this host's ports.
+pub(crate) struct NoServices {
+    is_ours: bool,
+}
+
+impl NoServices {
+    /// Leaves a policy that is there alone: its owner has decided already.
+    pub(crate) fn forbid() -> Result<NoServices> {
+        let policy =
+            OpenOptions::new().write(true).create_new(true).mode(0o755).open(SERVICE_POLICY);
+        match policy {
+            Ok(mut file) => {
+                let forbidden = NoServices { is_ours: true };
+                file.write_all(b"#!/bin/sh\nexit 101\n")
+                    .with_context(|| format!("cannot write {SERVICE_POLICY}"))?;
+                Ok(forbidden)
+            }
+            // Not Debian's layout, or not root: then installing says what is wrong.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Ok(NoServices { is_ours: false })
+            }
+            Err(_) if Path::new(SERVICE_POLICY).exists() => Ok(NoServices { is_ours: false }),
+            Err(error) => Err(error).with_context(|| format!("cannot create {SERVICE_POLICY}")),
+        }
+    }
+
+    /// Keeps a service that was just installed from starting with the next boot.
+    pub(crate) fn disable(&self, service: &str) {
+        let mut disable = Command::new("systemctl");
+        disable.args(["disable", "--quiet", service]).stdout(Stdio::null()).stderr(Stdio::null());
+        // Where there is no systemd there is nothing to disable.
+        if disable.status().is_ok_and(|status| status.success()) {
+            say(&format!("systemctl disable {service}"));
+        }
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.is_ours {
+            // Gone already is as good.
+            let _ = fs::remove_file(SERVICE_POLICY);
+        }
+    }
 }
 
 /// One line per thing done, so that the user knows what changed on the machine.

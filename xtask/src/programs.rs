@@ -1,10 +1,18 @@
-//! The programs beside cargo that tests and virtual machines use.
+//! The programs beside cargo that tests, virtual machines and the bench use.
 
 /// A program, the Debian package that brings it, and what it is needed for.
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) package: &'static str,
     pub(crate) why: &'static str,
+    /// The service its package would run from now on, which nobody asked for.
+    pub(crate) service: Option<&'static str>,
+}
+
+impl Program {
+    const fn with_service(self, service: &'static str) -> Program {
+        Program { service: Some(service), ..self }
+    }
 }
 
 /// What the tests start. `setup --tests` installs these.
@@ -49,6 +57,19 @@ pub(crate) const VM: &[Program] = &[
     program("busybox", "busybox-static", "its init and shell, without shared libraries"),
 ];
 
+/// What `cargo xtask bench` puts under load, and what makes the load. Installed, not
+/// unpacked: they come with libraries.
+pub(crate) const BENCH: &[Program] = &[
+    program("redis-server", "redis-server", "a server of many small calls")
+        .with_service("redis-server"),
+    program("redis-benchmark", "redis-tools", "its clients"),
+    program("nginx", "nginx-light", "a server that opens files and closes connections")
+        .with_service("nginx"),
+    program("wrk", "wrk", "its clients"),
+    program("gcc", "gcc", "many short processes that open many files"),
+    program("setpriv", "util-linux", "so that nothing outlives the bench"),
+];
+
 const fn program(name: &'static str, package: &'static str, why: &'static str) -> Program {
-    Program { name, package, why }
+    Program { name, package, why, service: None }
 }

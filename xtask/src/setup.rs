@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    packages::{Apt, say},
+    packages::{Apt, NoServices, say},
     process,
     programs::{self, Program},
     toolchain::{self, KernelToolchain, Missing, find_program},
@@ -43,6 +43,9 @@ pub(crate) struct Options {
     /// Also install what virtual machines need
     #[arg(long)]
     pub(crate) vm: bool,
+    /// Also install the servers and clients the bench measures
+    #[arg(long)]
+    pub(crate) bench: bool,
 }
 
 /// Sees to it that everything asked for is there.
@@ -67,6 +70,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if options.vm {
         install_programs(apt.as_ref(), programs::VM)?;
+    }
+    if options.bench {
+        install_programs(apt.as_ref(), programs::BENCH)?;
     }
     Ok(())
 }
@@ -210,7 +216,13 @@ fn install_programs(apt: Option<&Apt>, wanted: &[Program]) -> Result<()> {
     let packages: Vec<&str> = absent.iter().map(|program| program.package).collect();
     match apt {
         _ if absent.is_empty() => return Ok(()),
-        Some(apt) => apt.install(&packages)?,
+        Some(apt) => {
+            let services = NoServices::forbid()?;
+            apt.install(&packages)?;
+            for service in absent.iter().filter_map(|program| program.service) {
+                services.disable(service);
+            }
+        }
         None => bail!("there is no apt-get here: install {} by hand", packages.join(", ")),
     }
     if let Some(program) = absent.iter().find(|program| find_program(program.name).is_none()) {

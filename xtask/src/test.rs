@@ -4,7 +4,7 @@ use std::{fs, process::Command, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{process, setup, tidy, toolchain, workspace};
+use crate::{bench, process, setup, tidy, toolchain, workspace};
 
 /// How much to test.
 #[derive(clap::Args, Default)]
@@ -32,7 +32,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// As [`run`], and tells what was skipped.
 pub(crate) fn run_stages(options: &Options) -> Result<Summary> {
     let mut summary = Summary { passed: 0, skipped: Vec::new() };
-    summary.stage("setup", || setup::run(&setup::Options { tests: true, vm: false }))?;
+    summary.stage("setup", || {
+        setup::run(&setup::Options { tests: true, ..setup::Options::default() })
+    })?;
     if options.filter.is_none() {
         checks(&mut summary)?;
     }
@@ -51,7 +53,7 @@ fn checks(summary: &mut Summary) -> Result<()> {
     summary.stage("clippy", || {
         process::run(cargo().args(["clippy", "--workspace", "--all-targets"]).args([
             "--features",
-            "recorder-tests/kernel",
+            "recorder-tests/kernel,recorder-tests/bench",
             "--",
             "-D",
             "warnings",
@@ -116,7 +118,7 @@ fn build_kernel_programs(arch: &str) -> Result<()> {
     let toolchain = toolchain::find().map_err(|missing| anyhow::anyhow!("{missing}"))?;
     let folder = workspace::target_dir()?.join(format!("kernel-{arch}"));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    for object in toolchain::OBJECTS {
+    for object in toolchain::OBJECTS.iter().chain([&bench::FLOOR]) {
         let name = object.file;
         let sources = workspace::root().join("recorder-ebpf");
         let said = toolchain

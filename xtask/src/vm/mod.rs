@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("virtual machines are made for x86_64, this is {}", env::consts::ARCH);
     }
     let kernels = kernel::choose(&options.kernel)?;
-    setup::run(&setup::Options { tests: true, vm: true })?;
+    setup::run(&setup::Options { tests: true, vm: true, ..setup::Options::default() })?;
     let folder = workspace::target_dir()?.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
 

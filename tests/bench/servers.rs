@@ -1,0 +1,128 @@
+//! Servers and their clients on loopback, each with its own configuration.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+};
+
+use recorder_tests::{
+    TestDirectory,
+    figures::{Section, target},
+    run, wait_until,
+};
+
+use crate::{
+    load::{self, Load, Server},
+    plan::Plan,
+    quiet::Quiet,
+};
+
+/// Clients at the same time.
+const CLIENTS: &str = "50";
+
+/// A port nobody has. Another program could take it before the server does; then the
+/// server says so and the run ends.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
+    listener.local_addr().expect("its number").port()
+}
+
+fn wait_for_port(port: u16, log: &Path) {
+    let what = format!("a server on port {port}, which logs to {}", log.display());
+    wait_until(&what, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+}
+
+/// Redis: many small calls on few connections.
+pub(crate) fn redis(plan: &Plan, directory: &TestDirectory, quiet: &mut Quiet) -> Section {
+    let (port, log) = (free_port(), directory.join("redis.log"));
+    let place = directory.path().to_string_lossy().into_owned();
+    let port_word = port.to_string();
+    let arguments = ["--port", &port_word, "--bind", "127.0.0.1", "--save", "", "--dir", &place];
+    let _server = Server::start("redis-server", &arguments, log.clone());
+    wait_for_port(port, &log);
+    // So many that both commands together take as long as the plan wants.
+    let requests = redis_per_second(port, 20_000) * plan.load.as_secs_f64() / 2.0;
+    let mut run = || redis_per_second(port, requests as u64);
+    let mut load = Load {
+        key: "redis",
+        title: "redis, GET and SET on 50 connections",
+        unit: "req/s",
+        run: &mut run,
+        density: target::DENSITY_SERVER,
+    };
+    load::measure(&mut load, plan, directory, quiet)
+}
+
+/// Requests a second over as many of each of two commands.
+fn redis_per_second(port: u16, requests: u64) -> f64 {
+    let mut command = Command::new("redis-benchmark");
+    command.args(["-p", &port.to_string(), "-c", CLIENTS, "-n", &requests.max(1_000).to_string()]);
+    let outcome = run(command.args(["-t", "set,get", "--csv"])).succeeded();
+    let rates: Vec<f64> = outcome.text().lines().filter_map(csv_rate).collect();
+    assert_eq!(rates.len(), 2, "redis-benchmark gives two rates:\n{}", outcome.text());
+    rates.len() as f64 / rates.iter().map(|rate| rate.recip()).sum::<f64>()
+}
+
+/// The second field of `"GET","123456.78",...`; the header has a word there.
+fn csv_rate(line: &str) -> Option<f64> {
+    line.split(',').nth(1)?.trim_matches('"').parse().ok()
+}
+
+/// nginx: with connections that stay, and with one for each request.
+pub(crate) fn nginx(plan: &Plan, directory: &TestDirectory, quiet: &mut Quiet) -> Vec<Section> {
+    let (port, log) = (free_port(), directory.join("nginx.log"));
+    let config = directory.join("nginx.conf");
+    fs::write(&config, nginx_config(directory, port)).expect("a configuration");
+    fs::write(directory.join("page.html"), "0123456789abcde\n".repeat(64)).expect("a page");
+    let config = config.to_string_lossy().into_owned();
+    let error_log = directory.join("nginx-error.log").to_string_lossy().into_owned();
+    let prefix = directory.path().to_string_lossy().into_owned();
+    let arguments = ["-p", &prefix, "-e", &error_log, "-c", &config];
+    let _server = Server::start("nginx", &arguments, log.clone());
+    wait_for_port(port, &log);
+    let seconds = plan.load.as_secs().max(1);
+    let mut keep = || wrk(port, seconds, &[]);
+    let mut keep_alive = Load {
+        key: "nginx_keep_alive",
+        title: "nginx, a file of 1 KiB, connections stay",
+        unit: "req/s",
+        run: &mut keep,
+        density: target::DENSITY_SERVER,
+    };
+    let first = load::measure(&mut keep_alive, plan, directory, quiet);
+    let mut close = || wrk(port, seconds, &["-H", "Connection: close"]);
+    let mut close = Load {
+        key: "nginx_close",
+        title: "nginx, the same, a connection per request",
+        unit: "req/s",
+        run: &mut close,
+        density: target::DENSITY_SERVER,
+    };
+    vec![first, load::measure(&mut close, plan, directory, quiet)]
+}
+
+/// One process, so that ending it ends all of it.
+fn nginx_config(directory: &TestDirectory, port: u16) -> String {
+    let place = directory.path().display();
+    format!(
+        "daemon off;\nmaster_process off;\nuser root;\npid {place}/nginx.pid;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{\n  access_log off;\n  sendfile on;\n  keepalive_requests 1000000000;\n  \
+         client_body_temp_path {place}/body;\n  proxy_temp_path {place}/proxy;\n  \
+         fastcgi_temp_path {place}/fastcgi;\n  uwsgi_temp_path {place}/uwsgi;\n  \
+         scgi_temp_path {place}/scgi;\n  \
+         server {{ listen 127.0.0.1:{port} backlog=1024; root {place}; }}\n}}\n"
+    )
+}
+
+fn wrk(port: u16, seconds: u64, more: &[&str]) -> f64 {
+    let mut command = Command::new("wrk");
+    command.args(["-t1", "-c", CLIENTS, "-d", &format!("{seconds}s")]).args(more);
+    let outcome = run(command.arg(format!("http://127.0.0.1:{port}/page.html"))).succeeded();
+    let text = outcome.text();
+    assert!(!text.contains("Non-2xx"), "nginx has the page:\n{text}");
+    let rate = crate::machine::field(text, "Requests/sec").and_then(|rate| rate.parse().ok());
+    rate.unwrap_or_else(|| panic!("wrk gives a rate:\n{text}"))
+}
