@@ -50,6 +50,9 @@ const KIND_ENUM64: u32 = 19;
 /// Anonymous members nest this deep at most.
 const NESTING_MAX: u32 = 8;
 
+/// Members looked at for one field: the largest structure has a few hundred.
+const MEMBERS_MAX: u32 = 100_000;
+
 /// The types of the running kernel.
 #[derive(Debug)]
 pub struct KernelTypes {
@@ -70,7 +73,8 @@ impl KernelTypes {
         Self::parse(&fs::read(path).map_err(BtfError::Read)?)
     }
 
-    fn parse(bytes: &[u8]) -> Result<KernelTypes, BtfError> {
+    /// Takes BTF apart; any bytes give types or an error.
+    pub fn parse(bytes: &[u8]) -> Result<KernelTypes, BtfError> {
         let word = |at: usize| word(bytes, at).ok_or(BtfError::Format("it is cut short"));
         if bytes.get(..2) != Some(&0xeb9f_u16.to_ne_bytes()) {
             return Err(BtfError::Format("it does not begin with the magic number"));
@@ -96,10 +100,10 @@ impl KernelTypes {
             .ok_or_else(|| BtfError::NoStruct(structure.to_string()))?;
         let mut bits = 0;
         for name in field.split('.') {
-            let (offset, member) = self
-                .member(id, name, 0)
-                .ok_or_else(|| BtfError::NoField(structure.to_string(), field.to_string()))?;
-            bits += offset;
+            let none = || BtfError::NoField(structure.to_string(), field.to_string());
+            let mut members = MEMBERS_MAX;
+            let (offset, member) = self.member(id, name, 0, &mut members).ok_or_else(none)?;
+            bits = offset.checked_add(bits).ok_or_else(none)?;
             id = member;
         }
         Ok(bits / 8)
@@ -150,7 +154,7 @@ impl KernelTypes {
     }
 
     /// Offset in bits and type of a member.
-    fn member(&self, id: u32, name: &str, depth: u32) -> Option<(u32, u32)> {
+    fn member(&self, id: u32, name: &str, depth: u32, members: &mut u32) -> Option<(u32, u32)> {
         let id = self.resolve(id)?;
         let kind = self.kind(id)?;
         if depth > NESTING_MAX || (kind != KIND_STRUCT && kind != KIND_UNION) {
@@ -160,6 +164,7 @@ impl KernelTypes {
         let bit_field = info >> 31 == 1;
         let first = self.start(id)? + 12;
         for place in 0..(info & 0xffff) as usize {
+            *members = members.checked_sub(1)?;
             let at = first + place * 12;
             let name_offset = word(&self.types, at)?;
             let member_type = word(&self.types, at + 4)?;
@@ -168,8 +173,9 @@ impl KernelTypes {
                 offset &= 0xff_ffff;
             }
             if name_offset == 0 || self.string_is(name_offset, "") {
-                if let Some((inner, found)) = self.member(member_type, name, depth + 1) {
-                    return Some((offset + inner, found));
+                let inner = self.member(member_type, name, depth + 1, members);
+                if let Some((inner, found)) = inner {
+                    return Some((offset.checked_add(inner)?, found));
                 }
             } else if self.string_is(name_offset, name) {
                 return Some((offset, member_type));
@@ -230,6 +236,46 @@ mod tests {
         lying[4..8].copy_from_slice(&24u32.to_ne_bytes());
         lying[12..16].copy_from_slice(&u32::MAX.to_ne_bytes());
         assert!(KernelTypes::parse(&lying).is_err());
+    }
+
+    /// Types with two members: the first is anonymous and of type `of`, the second is
+    /// at the last bit there is.
+    fn nested(of: u32) -> Vec<u8> {
+        let strings = b"\0outer\0last\0";
+        let member = [0, of, 1, 7, 1, u32::MAX];
+        let words = [[1, 4 << 24 | 2, 0].as_slice(), &member].concat();
+        let header = [24, 0, words.len() as u32 * 4, words.len() as u32 * 4, strings.len() as u32];
+        let mut btf = 0xeb9f_u16.to_ne_bytes().to_vec();
+        btf.extend([1, 0]);
+        btf.extend(header.iter().chain(&words).flat_map(|word| word.to_ne_bytes()));
+        btf.extend(strings);
+        btf
+    }
+
+    /// The sum of two offsets went beyond 32 bits: found by the fuzzer.
+    #[test]
+    fn offsets_that_cannot_be_are_no_offsets() {
+        let types = KernelTypes::parse(&nested(1)).unwrap();
+        // Itself in itself, eight deep; the innermost one has the field.
+        assert!(types.offset("outer", "last").is_err());
+        let types = KernelTypes::parse(&nested(0)).unwrap();
+        assert_eq!(types.offset("outer", "last").ok(), Some(u32::MAX / 8));
+        assert!(types.offset("outer", "last.last").is_err());
+    }
+
+    /// A structure that has itself many times over took for ever.
+    #[test]
+    fn a_structure_of_structures_is_looked_through_for_a_while() {
+        let mut btf = nested(1);
+        let member: Vec<u8> = [0u32, 1, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let more = member.repeat(1_000);
+        btf[28..32].copy_from_slice(&(4u32 << 24 | 1_002).to_ne_bytes());
+        btf.splice(36..36, more.iter().copied());
+        let types = 36 - 24 + 1_002 * 12u32;
+        btf[12..16].copy_from_slice(&types.to_ne_bytes());
+        btf[16..20].copy_from_slice(&types.to_ne_bytes());
+        let types = KernelTypes::parse(&btf).unwrap();
+        assert!(types.offset("outer", "nothing").is_err());
     }
 
     #[test]
