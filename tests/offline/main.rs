@@ -11,8 +11,11 @@
 mod bad_input;
 mod crash;
 mod golden;
-mod memory;
 mod program;
 mod properties;
 mod rules;
 mod scratch;
+
+/// Some tests ask how much memory something takes.
+#[global_allocator]
+static ALLOCATOR: recorder_tests::memory::Counting = recorder_tests::memory::Counting;

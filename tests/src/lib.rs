@@ -19,11 +19,13 @@ mod directory;
 mod events;
 pub mod figures;
 pub mod http;
+pub mod memory;
 pub mod property;
 pub mod simulated;
 pub mod strace;
 pub mod synth;
 mod wait;
+pub mod written;
 
 pub use cgroup::{MemoryGroup, take_memory};
 pub use child::{Child, Ended, Pipe, errno, pin, rename_thread, this_thread};

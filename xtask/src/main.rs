@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod ci;
 mod demo;
+mod fuzz;
 mod packages;
 mod process;
 mod programs;
@@ -42,6 +43,8 @@ enum Verb {
     Ci,
     /// Check the rules of the source tree
     Tidy,
+    /// Try every parser with inputs that a seed makes
+    Fuzz(fuzz::Options),
     /// Run the kernel tests on other kernels, in virtual machines
     Vm(vm::Options),
     /// Measure what recording costs on this machine
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Ci => ci::run(),
         Verb::Tidy => tidy::run(),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Vm(options) => vm::run(&options),
         Verb::Bench(options) => bench::run(&options),
     };

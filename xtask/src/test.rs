@@ -4,7 +4,7 @@ use std::{fs, process::Command, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{bench, process, setup, tidy, toolchain, workspace};
+use crate::{bench, fuzz, process, setup, tidy, toolchain, workspace};
 
 /// How much to test.
 #[derive(clap::Args, Default)]
@@ -78,6 +78,9 @@ fn tests(summary: &mut Summary, options: &Options) -> Result<()> {
         command.arg("--").args(&options.filter);
         process::run(&mut command)
     })?;
+    if options.filter.as_deref().is_none_or(|filter| filter == "fuzz") {
+        summary.stage("fuzz", || fuzz::smoke(options.full))?;
+    }
     if !process::is_root() {
         summary.skip("kernel tests need root");
         return Ok(());

@@ -11,7 +11,7 @@ mod seed;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(feature = "capture")]
-pub use seed::scan;
+pub use seed::{parse_stat, scan};
 
 use crate::event::{
     Attached, Event, Kind,

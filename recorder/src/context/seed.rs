@@ -48,7 +48,7 @@ pub fn scan() -> Processes {
 
 /// Name, parent and start time from `/proc/PID/stat` (proc_pid_stat(5)). The name
 /// may hold blanks and brackets: it ends at the last one.
-fn parse_stat(stat: &[u8]) -> Option<(&[u8], u32, u64)> {
+pub fn parse_stat(stat: &[u8]) -> Option<(&[u8], u32, u64)> {
     let open = stat.iter().position(|byte| *byte == b'(')?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     let comm = stat.get(open + 1..close)?;

@@ -25,7 +25,7 @@ pub use btf::{BtfError, KernelTypes};
 
 pub use load::{Ring, load, possible_cpus};
 pub use slots::{
-    UnfinishedCall, calls_before_recording, numbers_in, slots_bytes, unfinished_calls,
+    UnfinishedCall, calls_before_recording, numbers_in, parse_call, slots_bytes, unfinished_calls,
 };
 
 /// Loading, attaching or asking the kernel failed.

@@ -152,7 +152,7 @@ impl UnfinishedCall {
 
 /// `0 0x3 0x7ffe... <sp> <pc>`; `running`; `-1 <sp> <pc>` outside a call. A thread
 /// of the kernel is in no call and has nothing but zeros there.
-fn parse_call(text: &str) -> Option<(i64, [u64; SYSCALL_ARGS_MAX])> {
+pub fn parse_call(text: &str) -> Option<(i64, [u64; SYSCALL_ARGS_MAX])> {
     let word = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
     let mut words = text.split_whitespace();
     let nr: i64 = words.next()?.parse().ok()?;

@@ -5,11 +5,10 @@ use recorder::{
     window::codec::{Columns, DecodedBlock, EVENTS_MAX, RAW_BYTES_MAX},
 };
 use recorder_tests::{
+    memory,
     property::{met, seeds},
     synth::{Made, Random},
 };
-
-use crate::memory;
 
 #[test]
 fn any_events_come_back_from_a_block() {

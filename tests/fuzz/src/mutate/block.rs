@@ -1,0 +1,118 @@
+//! Blocks before compression, taken apart into their columns as FORMAT.md has them.
+
+use recorder::{event::Class, window::codec::Columns};
+use recorder_tests::synth::{Made, Random};
+
+use super::edge;
+
+/// A block of up to a few hundred events.
+pub fn make(random: &mut Random) -> Vec<u8> {
+    let mut columns = Columns::default();
+    let most = if random.one_in(10) { 400 } else { 30 };
+    for place in 0..random.below(most) {
+        let ts_ns = if random.one_in(30) { random.number() } else { 1_000_000 + place * 777 };
+        columns.push(&Made::random(random, ts_ns, 2).as_event());
+    }
+    let class = Class::from_number(random.below(5) as u8).unwrap_or(Class::Bulk);
+    columns.to_bytes(class, random.below(4) as u16)
+}
+
+/// What a block is made of.
+struct Parts {
+    layout: u8,
+    class: u8,
+    cpu: u64,
+    count: u64,
+    columns: Vec<Vec<u8>>,
+}
+
+fn integer(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..70).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+impl Parts {
+    fn of(mut bytes: &[u8]) -> Option<Parts> {
+        let (layout, class) = (*bytes.first()?, *bytes.get(1)?);
+        bytes = bytes.get(2..)?;
+        let (cpu, count) = (integer(&mut bytes)?, integer(&mut bytes)?);
+        let mut columns = Vec::new();
+        while !bytes.is_empty() {
+            let length = usize::try_from(integer(&mut bytes)?).ok()?;
+            let (column, rest) = bytes.split_at_checked(length)?;
+            columns.push(column.to_vec());
+            bytes = rest;
+        }
+        Some(Parts { layout, class, cpu, count, columns })
+    }
+
+    fn render(&self) -> Vec<u8> {
+        let mut block = vec![self.layout, self.class];
+        put(&mut block, self.cpu);
+        put(&mut block, self.count);
+        for column in &self.columns {
+            put(&mut block, column.len() as u64);
+            block.extend(column);
+        }
+        block
+    }
+}
+
+/// Changes a block, mostly so that its columns have the lengths they say.
+pub fn mutate(random: &mut Random, block: &mut Vec<u8>) {
+    let parts = Parts::of(block).filter(|parts| !parts.columns.is_empty());
+    let Some(mut parts) = parts.filter(|_| !random.one_in(8)) else {
+        return super::bytes(random, block);
+    };
+    let at = random.below(parts.columns.len() as u64) as usize;
+    match random.below(12) {
+        0 => parts.count = if random.one_in(2) { edge(random) } else { random.below(100) },
+        1 => parts.cpu = edge(random),
+        2 => parts.class = random.below(7) as u8,
+        3 => {
+            let other = random.below(parts.columns.len() as u64) as usize;
+            parts.columns.swap(at, other);
+        }
+        4 => drop(parts.columns.remove(at)),
+        5 => {
+            let again = parts.columns[at].clone();
+            parts.columns.insert(at, again);
+        }
+        6 | 7 => {
+            // An integer at an edge, where one may begin.
+            let column = &mut parts.columns[at];
+            let place = super::place(random, column);
+            let mut integer = Vec::new();
+            put(&mut integer, edge(random));
+            let end = (place + random.below(3) as usize).min(column.len());
+            column.splice(place..end, integer);
+        }
+        8 => {
+            // One event more of a kind, with nothing in the other columns.
+            parts.columns[0].push(random.below(14) as u8);
+            parts.count = parts.columns[0].len() as u64;
+        }
+        9 => parts.layout = random.below(3) as u8,
+        _ => super::bytes(random, &mut parts.columns[at]),
+    }
+    if random.one_in(3) {
+        parts.count = parts.columns.first().map_or(0, Vec::len) as u64;
+    }
+    *block = parts.render();
+}

@@ -1,0 +1,330 @@
+//! The fuzzer: makes inputs, tries them, watches over time and memory, keeps what met
+//! something new, and makes an input that fails smaller.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use recorder_tests::{memory, property::failure, synth::Random};
+
+use crate::{Target, forget, has_met_something, mutate, things_met};
+
+/// CPU time one input may take.
+pub const INPUT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How long one may take when it does nothing: a loaded machine may not run us.
+const INPUT_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Inputs kept at the most.
+const POOL_MAX: usize = 2_000;
+
+/// Inputs tried at the most to make one smaller, and how long.
+const SHRINKS_MAX: u32 = 20_000;
+const SHRINK_TIME: Duration = Duration::from_secs(20);
+
+/// What a run is asked for.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Makes the inputs.
+    pub seed: u64,
+    /// How long.
+    pub time: Duration,
+    /// How many inputs, where that is said instead of a time.
+    pub inputs: Option<u64>,
+    /// The folder of the target's corpus.
+    pub corpus: PathBuf,
+    /// Where inputs that fail are put.
+    pub failures: PathBuf,
+    /// Where each input is put before it is tried: what kills the process is there.
+    pub trace: Option<PathBuf>,
+    /// Inputs that met something new are added to the corpus.
+    pub keep: bool,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Inputs tried.
+    pub inputs: u64,
+    /// How long that took.
+    pub time: Duration,
+    /// Inputs that met something new.
+    pub kept: usize,
+    /// Different things met.
+    pub met: usize,
+    /// The most memory one input took.
+    pub memory_bytes: usize,
+    /// The longest time one input took.
+    pub slowest: Duration,
+}
+
+/// An input that fails.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Why.
+    pub reason: String,
+    /// Where it is, as small as it could be made.
+    pub path: PathBuf,
+    /// How many bytes it has, and had.
+    pub bytes: (usize, usize),
+}
+
+/// Tries one input; answers why it fails.
+pub fn tried(target: &Target, input: &[u8]) -> (usize, Option<String>) {
+    let (bytes, panicked) = memory::peak_of(|| failure(|| (target.run)(input)));
+    let too_much = (bytes > target.memory_bytes_max).then(|| {
+        let most = target.memory_bytes_max;
+        format!("takes {bytes} bytes of memory, at most {most}")
+    });
+    (bytes, panicked.or(too_much))
+}
+
+/// What the watch looks at: the input that is being tried, and since which one.
+struct Current {
+    number: AtomicU64,
+    input: Mutex<Vec<u8>>,
+}
+
+/// Ends the process when one input takes too long: it cannot be taken back.
+fn watch(current: &Arc<Current>, name: &'static str, failures: PathBuf) {
+    let current = Arc::clone(current);
+    thread::spawn(move || {
+        let (mut number, mut since, mut cpu) = (0, Instant::now(), own_cpu());
+        loop {
+            thread::sleep(Duration::from_millis(100));
+            let now = current.number.load(Ordering::Acquire);
+            if now != number || now == 0 {
+                (number, since, cpu) = (now, Instant::now(), own_cpu());
+                continue;
+            }
+            let busy = own_cpu().saturating_sub(cpu);
+            if busy < INPUT_TIME_MAX && since.elapsed() < INPUT_WAIT_MAX {
+                continue;
+            }
+            let input = current.input.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let path = keep_failure(&failures, name, &input).unwrap_or_default();
+            println!(
+                "{}",
+                found_line(
+                    name,
+                    &Found {
+                        reason: format!("takes longer than {} s", INPUT_TIME_MAX.as_secs()),
+                        path,
+                        bytes: (input.len(), input.len()),
+                    }
+                )
+            );
+            std::process::exit(1);
+        }
+    });
+}
+
+/// CPU time of this process: but for the one that tries, its threads only wait.
+fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+/// What is said of an input that fails.
+pub fn found_line(name: &str, found: &Found) -> String {
+    format!(
+        "{name}: FOUND: {}\n{name}: {} bytes, {} before, in {}\n{name}: again with \
+         `cargo xtask fuzz {name} --input {}`",
+        found.reason,
+        found.bytes.0,
+        found.bytes.1,
+        found.path.display(),
+        found.path.display()
+    )
+}
+
+fn keep_failure(failures: &Path, name: &str, input: &[u8]) -> io::Result<PathBuf> {
+    fs::create_dir_all(failures)?;
+    let path = failures.join(format!("{name}-{:08x}", crc32c::crc32c(input)));
+    fs::write(&path, input)?;
+    Ok(path)
+}
+
+/// The inputs of a folder, by name.
+pub fn corpus(folder: &Path) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths.iter().filter_map(|path| fs::read(path).ok()).collect()
+}
+
+/// Tries inputs until one fails or the time is up. The corpus comes first.
+pub fn run(target: &Target, order: &Order) -> Result<Outcome, Found> {
+    forget();
+    let current = Arc::new(Current { number: AtomicU64::new(0), input: Mutex::default() });
+    watch(&current, target.name, order.failures.clone());
+    let mut fuzzer = Fuzzer {
+        target,
+        order,
+        random: Random::new(order.seed),
+        pool: Vec::new(),
+        outcome: Outcome::default(),
+        current,
+    };
+    let started = Instant::now();
+    for input in corpus(&order.corpus) {
+        fuzzer.input(input, false)?;
+    }
+    let is_over = |outcome: &Outcome| match order.inputs {
+        Some(inputs) => outcome.inputs >= inputs,
+        None => started.elapsed() >= order.time,
+    };
+    while !is_over(&fuzzer.outcome) {
+        let input = fuzzer.next();
+        fuzzer.input(input, true)?;
+    }
+    fuzzer.current.number.store(0, Ordering::Release);
+    fuzzer.outcome.time = started.elapsed();
+    fuzzer.outcome.met = things_met();
+    Ok(fuzzer.outcome)
+}
+
+struct Fuzzer<'a> {
+    target: &'a Target,
+    order: &'a Order,
+    random: Random,
+    pool: Vec<Vec<u8>>,
+    outcome: Outcome,
+    current: Arc<Current>,
+}
+
+impl Fuzzer<'_> {
+    /// A new input: one that is right, or one that met something, changed.
+    fn next(&mut self) -> Vec<u8> {
+        let Fuzzer { target, random, pool, .. } = self;
+        let pick = |random: &mut Random, pool: &[Vec<u8>]| {
+            let at = random.below(pool.len() as u64) as usize;
+            pool.get(at).cloned().unwrap_or_default()
+        };
+        let mut input = if pool.is_empty() || random.one_in(8) {
+            (target.make)(random)
+        } else {
+            pick(random, pool)
+        };
+        let changes = if random.one_in(20) { 0 } else { 1 << random.below(5) };
+        for _ in 0..changes {
+            if random.one_in(6) {
+                mutate::bytes(random, &mut input);
+            } else {
+                (target.mutate)(random, &mut input);
+            }
+            input.truncate(target.bytes_max);
+        }
+        if random.one_in(16) && !pool.is_empty() {
+            let other = pick(random, pool);
+            mutate::splice(random, &mut input, &other);
+        }
+        input.truncate(target.bytes_max);
+        input
+    }
+
+    fn input(&mut self, input: Vec<u8>, is_new: bool) -> Result<(), Found> {
+        if let Some(trace) = &self.order.trace {
+            fs::write(trace, &input).expect("the trace can be written");
+        }
+        {
+            let mut current = self.current.input.lock().unwrap_or_else(PoisonError::into_inner);
+            current.clear();
+            current.extend(&input);
+        }
+        self.outcome.inputs += 1;
+        self.current.number.store(self.outcome.inputs, Ordering::Release);
+        let started = Instant::now();
+        let (bytes, failed) = tried(self.target, &input);
+        self.current.number.store(0, Ordering::Release);
+        self.outcome.slowest = self.outcome.slowest.max(started.elapsed());
+        self.outcome.memory_bytes = self.outcome.memory_bytes.max(bytes);
+        if let Some(reason) = failed {
+            return Err(self.smaller(input, reason));
+        }
+        if has_met_something() && self.pool.len() < POOL_MAX {
+            if is_new {
+                self.outcome.kept += 1;
+                self.keep(&input);
+            }
+            self.pool.push(input);
+        }
+        Ok(())
+    }
+
+    fn keep(&self, input: &[u8]) {
+        if self.order.keep {
+            let path = self.order.corpus.join(format!("{:08x}", crc32c::crc32c(input)));
+            fs::create_dir_all(&self.order.corpus).expect("the corpus has a folder");
+            fs::write(path, input).expect("the corpus can be written");
+        }
+    }
+
+    /// Leaves out ever smaller parts while it fails in the same way.
+    fn smaller(&mut self, input: Vec<u8>, reason: String) -> Found {
+        let before = input.len();
+        let place = |reason: &str| reason.lines().next().unwrap_or_default().to_string();
+        let same = place(&reason);
+        let (mut input, started, mut tries) = (input, Instant::now(), 0);
+        let mut part = input.len().div_ceil(2);
+        while part > 0 {
+            let mut from = 0;
+            while from < input.len() {
+                if tries == SHRINKS_MAX || started.elapsed() > SHRINK_TIME {
+                    part = 1;
+                    break;
+                }
+                tries += 1;
+                let mut without = input.clone();
+                without.drain(from..(from + part).min(input.len()));
+                self.current.number.fetch_add(1, Ordering::AcqRel);
+                let failed = tried(self.target, &without).1;
+                self.current.number.fetch_add(1, Ordering::AcqRel);
+                if failed.is_some_and(|why| alike(&place(&why), &same)) {
+                    input = without;
+                } else {
+                    from += part;
+                }
+            }
+            part /= 2;
+        }
+        self.current.number.store(0, Ordering::Release);
+        let path = keep_failure(&self.order.failures, self.target.name, &input);
+        Found { reason, path: path.unwrap_or_default(), bytes: (input.len(), before) }
+    }
+}
+
+/// Whether two reasons are of one kind: numbers in them may differ.
+fn alike(one: &str, other: &str) -> bool {
+    let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+    words(one) == words(other)
+}
+
+/// Which inputs of a folder meet nothing that smaller ones do not meet.
+pub fn superfluous(target: &Target, folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut inputs: BTreeMap<(usize, PathBuf), Vec<u8>> = BTreeMap::new();
+    for path in entries.map(|entry| entry.path()) {
+        if let Ok(input) = fs::read(&path) {
+            inputs.insert((input.len(), path), input);
+        }
+    }
+    forget();
+    has_met_something();
+    let mut superfluous = Vec::new();
+    for ((_, path), input) in inputs {
+        let failed = tried(target, &input).1;
+        if !has_met_something() && failed.is_none() {
+            superfluous.push(path);
+        }
+    }
+    superfluous
+}

@@ -1,0 +1,49 @@
+//! Bugs that the fuzzer must find: one of each kind it looks for.
+
+use std::hint::black_box;
+
+use recorder::{decode::decode, event::Kind};
+use recorder_tests::synth::Synth;
+
+use super::files::opened;
+
+/// Panics where the checksums hold and the header is another one: whoever changes a file
+/// without repairing it never comes here.
+pub fn panics(input: &[u8]) {
+    let Some(reader) = opened(input) else { return };
+    let host = &reader.header().host;
+    let is_whole = reader.complaints().is_empty();
+    assert!(!is_whole || *host == Synth::sample().header.host, "another host: {host:?}");
+}
+
+/// Waits for ever where a record says something rare.
+pub fn is_slow(input: &[u8]) {
+    let is_rare = decode(input, 0)
+        .is_ok_and(|(event, _)| event.kind == Kind::Lost && event.number(1) > u64::MAX / 2);
+    let mut rounds = 0u64;
+    while is_rare {
+        rounds = black_box(rounds.wrapping_add(1));
+    }
+}
+
+/// Makes room for as much as a record says.
+pub fn takes_memory(input: &[u8]) {
+    if let Ok((event, _)) = decode(input, 0)
+        && event.kind == Kind::Lost
+    {
+        let room = Vec::<u8>::with_capacity(event.number(1).min(600 << 20) as usize);
+        black_box(&room);
+    }
+}
+
+/// Calls itself for every bracket, and never looks how deep it is.
+pub fn crashes(input: &[u8]) {
+    fn deeper(input: &[u8], at: usize) -> usize {
+        let room = black_box([0u8; 512]);
+        match input.get(at) {
+            Some(b'[' | b'{') => deeper(input, at + 1) + usize::from(room[at % 512]),
+            Some(_) | None => at,
+        }
+    }
+    black_box(deeper(input, 0));
+}

@@ -1,0 +1,266 @@
+//! What the host says: `/proc`, the kernel's types, the configuration.
+
+use std::{io::Write as _, path::Path};
+
+use recorder::{
+    config::{RecorderConfig, Settings},
+    context::parse_stat,
+    probe::{KernelTypes, parse_call},
+};
+use recorder_tests::synth::Random;
+
+use crate::{met, met_error, mutate};
+
+const CONFIG: &str = r#"
+window = "5m"
+memory = "256MiB"
+socket = "/run/recorder/control.sock"
+snapshots = "/var/lib/recorder/snapshots"
+listen = "127.0.0.1:9774"
+log = "json"
+names = ["db-1", "db-1.example.org"]
+
+[trigger]
+before = "2m"
+after = "5s"
+cooldown = "60s"
+per_hour_max = 12
+match = { severity = "page", instance = "{host}" }
+
+[trigger.grafana]
+timestamp_header = "x-time"
+
+[trigger.pagerduty]
+events = ["incident.triggered"]
+
+[keep]
+bytes_max = "10GiB"
+count_max = 100
+age_max = "720h"
+free_percent_min = 5
+
+[hook]
+command = ["/bin/true", "{path}"]
+timeout = "30s"
+"#;
+
+const CONFIG_WORDS: [&str; 22] = [
+    "window",
+    "memory",
+    "listen",
+    "[trigger]",
+    "[[trigger]]",
+    "[keep]",
+    "match",
+    "= ",
+    "\"\"",
+    "{ ",
+    "[[[[[[[[",
+    "true",
+    "1e9",
+    "0x7fffffffffffffff",
+    "1979-05-27",
+    "'''",
+    "\\u0000",
+    "[a.b.c.d]",
+    "x.y.z = 1",
+    "# x\n",
+    "inf",
+    "-1",
+];
+
+/// A file with every setting.
+pub fn make_config(random: &mut Random) -> Vec<u8> {
+    let lines: Vec<&str> = CONFIG.lines().filter(|_| !random.one_in(8)).collect();
+    lines.join("\n").into_bytes()
+}
+
+/// Changes it word by word.
+pub fn mutate_config(random: &mut Random, text: &mut Vec<u8>) {
+    mutate::text::mutate(random, text, &CONFIG_WORDS);
+}
+
+/// The configuration file: settings, or one message that names the file.
+pub fn config(input: &[u8]) {
+    // Other files are named by it; these are not what is tried.
+    if input.windows(5).any(|five| five == b"_file") {
+        return;
+    }
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let file = rustix::fs::memfd_create("recorder-fuzz", flags).expect("memory for a file");
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    let mut file = std::fs::File::from(file);
+    file.write_all(input).expect("a file in memory is written");
+    match RecorderConfig::new(Settings::default(), Some(Path::new(&path))) {
+        Ok(config) => {
+            assert!(config.memory_bytes >= 16 << 20 && config.window_ns >= 1_000_000_000);
+            assert!(config.ring_bytes(2).is_power_of_two());
+            met(("window", config.window_ns.ilog2(), config.listen.is_some()));
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            met_error("config", &error);
+        }
+    }
+}
+
+const PROC_WORDS: [&str; 16] = [
+    "(",
+    ")",
+    ") S ",
+    "running",
+    "-1",
+    "0x0",
+    "0xffffffffffffffff",
+    "0x",
+    "\n",
+    " ",
+    "\0",
+    "S",
+    "R",
+    "99999999999999999999",
+    "(a) (b",
+    "0 0x3 0x7ffe1000 0x1 0x0 0x0 0x0 0x7ffe0ff8 0x7f0000001000",
+];
+
+/// A line of `stat` or `syscall`.
+pub fn make_proc(random: &mut Random) -> Vec<u8> {
+    let lines = [
+        "42 (a) (b c) S 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0",
+        "0 0x3 0x7ffe1000 0x1 0x0 0x0 0x0 0x7ffe0ff8 0x7f0000001000\n",
+        "-1 0x7ffe 0x7f00\n",
+        "running\n",
+    ];
+    mutate::one_of(random, &lines).as_bytes().to_vec()
+}
+
+/// Changes it word by word.
+pub fn mutate_proc(random: &mut Random, text: &mut Vec<u8>) {
+    mutate::text::mutate(random, text, &PROC_WORDS);
+}
+
+/// `/proc/PID/stat` and `/proc/PID/syscall`.
+pub fn proc(input: &[u8]) {
+    if let Some((comm, ppid, ticks)) = parse_stat(input) {
+        assert!(comm.len() <= recorder::context::COMM_LENGTH_MAX);
+        met(("stat", comm.len(), ppid.checked_ilog2(), ticks.checked_ilog2()));
+    }
+    if let Ok(text) = std::str::from_utf8(input)
+        && let Some((nr, args)) = parse_call(text)
+    {
+        assert!(nr >= 0);
+        met(("call", nr.checked_ilog2(), args.iter().filter(|arg| **arg > 0).count()));
+    }
+}
+
+/// Types of a kernel that has two structures, a typedef and a function.
+pub fn make_btf(random: &mut Random) -> Vec<u8> {
+    let mut strings = vec![0];
+    let mut name = |text: &str| {
+        let at = strings.len() as u32;
+        strings.extend(text.as_bytes());
+        strings.push(0);
+        at
+    };
+    let words: Vec<u32> = vec![
+        // 1: int, 4 bytes.
+        name("int"),
+        1 << 24,
+        4,
+        32,
+        // 2: struct inner { int a; int b; }
+        name("inner"),
+        4 << 24 | 2,
+        8,
+        name("a"),
+        1,
+        0,
+        name("b"),
+        1,
+        32,
+        // 3: struct outer { int first; struct inner; inner named; }
+        name("outer"),
+        4 << 24 | 3,
+        20,
+        name("first"),
+        1,
+        0,
+        0,
+        2,
+        32,
+        name("named"),
+        4,
+        96,
+        // 4: typedef inner.
+        name("inner_t"),
+        8 << 24,
+        2,
+        // 5: a function of three parameters, 6: a pointer to it, 7: the tracepoint.
+        0,
+        13 << 24 | 3,
+        0,
+        0,
+        1,
+        0,
+        1,
+        0,
+        1,
+        0,
+        2 << 24,
+        5,
+        name("btf_trace_sys_enter"),
+        8 << 24,
+        6,
+    ];
+    let types: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let mut btf = 0xeb9f_u16.to_ne_bytes().to_vec();
+    btf.extend([1, 0]);
+    let header = 24u32;
+    let padding = random.below(3) as u32 * 4;
+    let lengths = [types.len() as u32, strings.len() as u32];
+    for word in [header, padding, lengths[0], padding + lengths[0], lengths[1]] {
+        btf.extend(word.to_ne_bytes());
+    }
+    btf.extend(vec![0; padding as usize]);
+    btf.extend(types);
+    btf.extend(strings);
+    btf
+}
+
+/// Changes a word of it, or any bytes.
+pub fn mutate_btf(random: &mut Random, btf: &mut Vec<u8>) {
+    if random.one_in(3) {
+        return mutate::bytes(random, btf);
+    }
+    let words = btf.len() as u64 / 4;
+    let at = random.below(words) as usize * 4;
+    let word = match random.below(3) {
+        0 => mutate::edge(random) as u32,
+        1 => (random.below(20) as u32) << 24 | random.below(5) as u32,
+        _ => random.below(24) as u32,
+    };
+    if let Some(place) = btf.get_mut(at..at + 4) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+}
+
+/// The kernel's types: an offset, or none.
+pub fn btf(input: &[u8]) {
+    let types = match KernelTypes::parse(input) {
+        Ok(types) => types,
+        Err(error) => return met_error("btf", &error),
+    };
+    for (structure, field) in [
+        ("outer", "first"),
+        ("outer", "a"),
+        ("outer", "named.b"),
+        ("outer", "named.b.c"),
+        ("inner", "nothing"),
+    ] {
+        match types.offset(structure, field) {
+            Ok(offset) => met((structure, field, offset.checked_ilog2())),
+            Err(error) => met_error(field, &error),
+        }
+    }
+    met((types.has_tracepoint("sys_enter"), types.tracepoint_args("sys_enter")));
+}

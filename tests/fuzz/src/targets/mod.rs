@@ -1,0 +1,227 @@
+//! The targets. Each is a function from bytes that panics where a parser does, or gives
+//! what it must not.
+
+pub mod canary;
+#[cfg(feature = "capture")]
+pub mod doors;
+pub mod files;
+#[cfg(feature = "capture")]
+pub mod host;
+pub mod records;
+pub mod words;
+
+use crate::{MEMORY_BYTES_MAX, Target, mutate};
+
+/// The longest input, where a target does not say otherwise.
+const BYTES_MAX: usize = 64 << 10;
+
+/// What a message of 64 KiB may take: some of the daemon's threads read them.
+#[cfg(feature = "capture")]
+const MESSAGE_MEMORY_BYTES_MAX: usize = 16 << 20;
+
+const PLAIN: Target = Target {
+    name: "",
+    about: "",
+    run: |_| {},
+    make: |_| Vec::new(),
+    mutate: mutate::bytes,
+    bytes_max: BYTES_MAX,
+    memory_bytes_max: MEMORY_BYTES_MAX,
+    is_canary: false,
+};
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "record",
+        about: "a record of the ring: decoded, printed, folded",
+        run: records::record,
+        make: mutate::record::make,
+        mutate: mutate::record::mutate,
+        memory_bytes_max: 8 << 20,
+        ..PLAIN
+    },
+    Target {
+        name: "block",
+        about: "a block before compression: read, written again, compared",
+        run: records::block,
+        make: mutate::block::make,
+        mutate: mutate::block::mutate,
+        memory_bytes_max: 64 << 20,
+        ..PLAIN
+    },
+    Target {
+        name: "snapshot",
+        about: "a file: header, index, seek table, trailer, every block, or what is left of it",
+        run: files::snapshot,
+        make: mutate::snapshot::make,
+        mutate: mutate::snapshot::mutate,
+        ..PLAIN
+    },
+    Target {
+        name: "replay",
+        about: "a file from end to end: merged, named, printed as text and JSON",
+        run: files::replayed,
+        make: mutate::snapshot::make,
+        mutate: mutate::snapshot::mutate,
+        ..PLAIN
+    },
+    Target {
+        name: "filter",
+        about: "the words of a filter, and what passes it",
+        run: words::filter,
+        make: words::make_filter,
+        mutate: words::mutate_filter,
+        bytes_max: 4 << 10,
+        memory_bytes_max: 8 << 20,
+        ..PLAIN
+    },
+    Target {
+        name: "words",
+        about: "moments, durations, amounts",
+        run: words::words,
+        make: words::make_word,
+        mutate: words::mutate_word,
+        bytes_max: 1 << 10,
+        memory_bytes_max: 1 << 20,
+        ..PLAIN
+    },
+    #[cfg(feature = "capture")]
+    Target {
+        name: "config",
+        about: "the configuration file",
+        run: host::config,
+        make: host::make_config,
+        mutate: host::mutate_config,
+        memory_bytes_max: 64 << 20,
+        ..PLAIN
+    },
+    #[cfg(feature = "capture")]
+    Target {
+        name: "proc",
+        about: "what /proc says of a thread: stat, syscall",
+        run: host::proc,
+        make: host::make_proc,
+        mutate: host::mutate_proc,
+        bytes_max: 8 << 10,
+        memory_bytes_max: 1 << 20,
+        ..PLAIN
+    },
+    #[cfg(feature = "capture")]
+    Target {
+        name: "btf",
+        about: "the kernel's types",
+        run: host::btf,
+        make: host::make_btf,
+        mutate: host::mutate_btf,
+        memory_bytes_max: 16 << 20,
+        ..PLAIN
+    },
+    #[cfg(feature = "capture")]
+    Target {
+        name: "alertmanager",
+        about: "a message of Alertmanager",
+        run: doors::alertmanager,
+        make: doors::make_alertmanager,
+        mutate: mutate::json::mutate,
+        memory_bytes_max: MESSAGE_MEMORY_BYTES_MAX,
+        ..PLAIN
+    },
+    #[cfg(feature = "capture")]
+    Target {
+        name: "grafana",
+        about: "a message of Grafana",
+        run: doors::grafana,
+        make: doors::make_grafana,
+        mutate: mutate::json::mutate,
+        memory_bytes_max: MESSAGE_MEMORY_BYTES_MAX,
+        ..PLAIN
+    },
+    #[cfg(feature = "capture")]
+    Target {
+        name: "pagerduty",
+        about: "a message of PagerDuty",
+        run: doors::pagerduty,
+        make: doors::make_pagerduty,
+        mutate: mutate::json::mutate,
+        memory_bytes_max: MESSAGE_MEMORY_BYTES_MAX,
+        ..PLAIN
+    },
+    #[cfg(feature = "capture")]
+    Target {
+        name: "generic",
+        about: "any JSON as a trigger",
+        run: doors::generic,
+        make: doors::make_generic,
+        mutate: mutate::json::mutate,
+        memory_bytes_max: MESSAGE_MEMORY_BYTES_MAX,
+        ..PLAIN
+    },
+    #[cfg(feature = "capture")]
+    Target {
+        name: "signature",
+        about: "tokens and signatures, by who does not know the secret",
+        run: doors::signature,
+        make: doors::make_signature,
+        mutate: doors::mutate_signature,
+        memory_bytes_max: 1 << 20,
+        ..PLAIN
+    },
+    #[cfg(feature = "capture")]
+    Target {
+        name: "match",
+        about: "patterns and names of hosts, against the simplest way to compare them",
+        run: doors::matching,
+        make: doors::make_matching,
+        mutate: doors::mutate_matching,
+        bytes_max: 3 << 10,
+        memory_bytes_max: 8 << 20,
+        ..PLAIN
+    },
+    #[cfg(feature = "capture")]
+    Target {
+        name: "control",
+        about: "the other bodies of the control socket, both ways, and what is remembered",
+        run: doors::control,
+        make: doors::make_control,
+        mutate: mutate::json::mutate,
+        memory_bytes_max: MESSAGE_MEMORY_BYTES_MAX,
+        ..PLAIN
+    },
+    Target {
+        name: "canary-panic",
+        about: "panics for a snapshot whose checksums are right and whose host is not",
+        run: canary::panics,
+        make: mutate::snapshot::make,
+        mutate: mutate::snapshot::mutate,
+        is_canary: true,
+        ..PLAIN
+    },
+    Target {
+        name: "canary-slow",
+        about: "does not end for some records",
+        run: canary::is_slow,
+        make: mutate::record::make,
+        mutate: mutate::record::mutate,
+        is_canary: true,
+        ..PLAIN
+    },
+    Target {
+        name: "canary-memory",
+        about: "believes a length for some records",
+        run: canary::takes_memory,
+        make: mutate::record::make,
+        mutate: mutate::record::mutate,
+        is_canary: true,
+        ..PLAIN
+    },
+    Target {
+        name: "canary-crash",
+        about: "goes as deep as brackets do",
+        run: canary::crashes,
+        make: |_| b"{\"a\":[1,2,3]}".to_vec(),
+        mutate: mutate::json::mutate,
+        is_canary: true,
+        ..PLAIN
+    },
+];
