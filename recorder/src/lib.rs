@@ -33,6 +33,9 @@ pub mod filter;
 pub mod export;
 
 #[cfg(feature = "capture")]
+pub mod privilege;
+
+#[cfg(feature = "capture")]
 pub mod recorder;
 
 #[cfg(feature = "capture")]

@@ -6,6 +6,7 @@
 
 mod alerting;
 mod calls;
+mod confinement;
 mod doors;
 mod hostile;
 mod ledger;

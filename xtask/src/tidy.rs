@@ -61,6 +61,7 @@ const MODULES: &[Module] = &[
     Module { name: "replay", uses: Uses::Above },
     Module { name: "filter", uses: Uses::Above },
     Module { name: "export", uses: Uses::Above },
+    Module { name: "privilege", uses: Uses::Only(&["loss"]) },
     Module { name: "recorder", uses: Uses::Above },
     Module { name: "dispatch", uses: Uses::Above },
     Module { name: "control", uses: Uses::Above },
