@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Something this kernel does not give: no event of it was ever offered.
+/// Something that is not there: this kernel does not give it, the recorder may not
+/// ask for it, or it could not be had in time. No event of it was ever offered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
-    /// What is not recorded.
+    /// What is not there.
     pub what: String,
     /// Why.
     pub why: String,

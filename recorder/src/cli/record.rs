@@ -31,8 +31,12 @@ use crate::{
         wire::CANARY_PID,
     },
     loss::Missing,
+    privilege::{CapabilitySet, READS_PROCESSES},
     probe::{self, ProbeError},
-    recorder::{Dumper, DumperSetup, FIRINGS_MAX, Handle, Recorder, RecorderError, Setup},
+    recorder::{
+        Dumper, DumperSetup, FIRINGS_MAX, Handle, Recorder, RecorderError, Setup, UnfinishedReader,
+        UnfinishedSetup,
+    },
     ring::{KernelRings, Wake},
     snapshot::{Target, remove_leftovers},
     trigger::{
@@ -207,8 +211,17 @@ impl Started {
         }
         let ring_total_bytes = ring_bytes * u64::from(cpus);
         let limits = limits(config, ring_total_bytes);
-        let (lister, attached_ns, own_pid) =
-            (probes.lister(), probes.attached_ns(), probes.own_pid());
+        let cannot = |error: std::io::Error| {
+            Failure::new(Exit::Failed, format!("cannot start recording: {error}"))
+        };
+        let (unfinished, _kept) = UnfinishedReader::start(UnfinishedSetup {
+            lister: probes.lister(),
+            attached_ns: probes.attached_ns(),
+            own_pid: probes.own_pid(),
+            native,
+            keeps: READS_PROCESSES | CapabilitySet::BPF,
+        })
+        .map_err(cannot)?;
         let missing_count = missing.len();
         let setup = Setup {
             probes,
@@ -219,9 +232,6 @@ impl Started {
             baseline: context::scan(),
             rules,
             firings: firing,
-        };
-        let cannot = |error: std::io::Error| {
-            Failure::new(Exit::Failed, format!("cannot start recording: {error}"))
         };
         let wake = Wake::new().map_err(cannot)?;
         let rings = KernelRings::new(rings, &wake).map_err(cannot)?;
@@ -234,10 +244,7 @@ impl Started {
             .map_err(cannot)?;
         let dumper = Dumper::new(DumperSetup {
             handle: handle.clone(),
-            lister,
-            attached_ns,
-            own_pid,
-            native,
+            unfinished,
             directory: config.snapshots.clone(),
             missing,
             memory_bytes: config.memory_bytes,

@@ -2,10 +2,7 @@
 //! Runs on a thread of its own; the recording goes on.
 
 use std::{
-    collections::HashMap,
-    fs::{self, File},
-    io,
-    os::unix::fs::FileExt as _,
+    fs,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -14,18 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Frozen, Handle, RecorderError};
+use super::{
+    Frozen, Handle, RecorderError,
+    unfinished::{OwnedEvent, UnfinishedReader},
+};
 use crate::{
     clock::ClockAnchor,
-    event::{
-        ATTACHMENTS_MAX, Attached, Class, Event, Kind, Meaning,
-        syscall::{self, Abi},
-        wire::{
-            ATTACHMENT_WAIT_CHANNEL, SOCKADDR_BYTES_MAX, STRING_BYTES_MAX, attachment_flag, flag,
-        },
-    },
+    event::Class,
     loss::Missing,
-    probe::{self, SlotLister, UnfinishedCall},
     snapshot::{self, Contents, Header, WindowInfo, WriteError, Written, snapshot_name},
     trigger::Trigger,
     window::{Block, FrozenWindow, blocks_of},
@@ -54,12 +47,7 @@ pub struct Taken {
 /// Takes snapshots. One is written at a time.
 pub struct Dumper {
     handle: Handle,
-    lister: SlotLister,
-    /// Calls that began before the recording, as far as they may still run.
-    before: Mutex<HashMap<u32, UnfinishedCall>>,
-    attached_ns: u64,
-    own_pid: u32,
-    native: Abi,
+    unfinished: UnfinishedReader,
     directory: PathBuf,
     /// What does not change between snapshots.
     host: Header,
@@ -70,20 +58,14 @@ pub struct Dumper {
 
 /// Snapshots asked for at the same time; each holds blocks of its moment, so one
 /// more is told to try later.
-const DUMPS_MAX: usize = 8;
+pub(super) const DUMPS_MAX: usize = 8;
 
 /// What a dumper needs to know of the recording.
 pub struct DumperSetup {
     /// Freezes the window.
     pub handle: Handle,
-    /// Lists the slots.
-    pub lister: SlotLister,
-    /// When the hooks were attached.
-    pub attached_ns: u64,
-    /// The recorder's own process.
-    pub own_pid: u32,
-    /// The ABI of the host's calls.
-    pub native: Abi,
+    /// Reads the calls that have not returned.
+    pub unfinished: UnfinishedReader,
     /// Where snapshots go.
     pub directory: PathBuf,
     /// What this kernel does not give.
@@ -119,17 +101,12 @@ impl std::fmt::Display for DumpError {
 impl std::error::Error for DumpError {}
 
 impl Dumper {
-    /// Lists the calls that are running already, and is ready.
+    /// Reads what does not change, and is ready.
     pub fn new(setup: DumperSetup) -> Dumper {
-        let before = probe::calls_before_recording(setup.own_pid);
         Dumper {
-            before: Mutex::new(before.into_iter().map(|call| (call.tid, call)).collect()),
             host: host_facts(setup.missing, setup.memory_bytes),
             handle: setup.handle,
-            lister: setup.lister,
-            attached_ns: setup.attached_ns,
-            own_pid: setup.own_pid,
-            native: setup.native,
+            unfinished: setup.unfinished,
             directory: setup.directory,
             asked: AtomicUsize::new(0),
             writing: Mutex::new(()),
@@ -175,18 +152,25 @@ impl Dumper {
         // The moment of the snapshot is the moment of the request, even when
         // another one is being written.
         let mut frozen = self.handle.freeze().map_err(DumpError::Recorder)?;
-        let unfinished = self.unfinished(frozen.moment_ns);
+        let unfinished = self.unfinished.ask(frozen.moment_ns);
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(since_ns) = request.since_ns {
             let oldest_ns = frozen.moment_ns.saturating_sub(since_ns);
             cut_before(&mut frozen, oldest_ns);
         }
         let name = request.name.clone();
-        let header = self.header(&frozen, request);
+        let mut header = self.header(&frozen, request);
+        if let Some(missing) = unfinished.missing {
+            tracing::warn!("missing in a snapshot: {}: {}", missing.what, missing.why);
+            header.missing.push(missing);
+        }
         let FrozenWindow { blocks, baseline, .. } = frozen.window;
         let mut all = blocks_of(baseline.to_events(), Class::Context);
         all.extend(blocks);
-        all.extend(blocks_of(unfinished.iter().map(OwnedEvent::as_event), Class::Unfinished));
+        all.extend(blocks_of(
+            unfinished.events.iter().map(OwnedEvent::as_event),
+            Class::Unfinished,
+        ));
         let contents = Contents { header: &header, blocks: all, asked };
         let written =
             snapshot::write(&self.directory, &name, contents).map_err(DumpError::Write)?;
@@ -209,60 +193,6 @@ impl Dumper {
             .map_or(header.window.asked_ns, |since_ns| since_ns.min(header.window.asked_ns));
         header.context_cut = frozen.window.baseline.cut();
         header
-    }
-
-    /// The calls that had not returned at `moment_ns`: by the slots, and those
-    /// that began before the recording.
-    fn unfinished(&self, moment_ns: u64) -> Vec<OwnedEvent> {
-        let listed = match probe::unfinished_calls(&self.lister) {
-            Ok(listed) => listed,
-            Err(error) => {
-                tracing::warn!(%error, "calls that have not returned are missing in a snapshot");
-                return Vec::new();
-            }
-        };
-        let mut events: Vec<OwnedEvent> = listed
-            .iter()
-            .filter(|call| call.entry_ns <= moment_ns && call.pid != self.own_pid)
-            .map(|call| {
-                let age_ns = moment_ns - call.entry_ns;
-                OwnedEvent::of_call(call, moment_ns, age_ns, self.native, 0)
-            })
-            .collect();
-        self.drop_changed(&listed, &mut events);
-        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        for call in &listed {
-            // It has a slot, so it has returned since and made another call.
-            before.remove(&call.tid);
-        }
-        before.retain(|_, call| call.still_running());
-        // Whoever has a slot by now was between two calls a moment ago.
-        for call in probe::unfinished_calls(&self.lister).unwrap_or_default() {
-            before.remove(&call.tid);
-        }
-        let age_ns = moment_ns.saturating_sub(self.attached_ns);
-        events.extend(before.values().map(|call| {
-            OwnedEvent::of_call(call, moment_ns, age_ns, self.native, flag::BEFORE_RECORDING)
-        }));
-        events
-    }
-
-    /// Strings were read while the threads ran on: where the slot has changed
-    /// since, they may belong to another call, and are dropped.
-    fn drop_changed(&self, listed: &[UnfinishedCall], events: &mut [OwnedEvent]) {
-        if events.iter().all(|event| event.attached.is_empty()) {
-            return;
-        }
-        let again = probe::unfinished_calls(&self.lister).unwrap_or_default();
-        let again: HashMap<u32, UnfinishedCall> =
-            again.into_iter().map(|call| (call.tid, call)).collect();
-        let before: HashMap<u32, &UnfinishedCall> =
-            listed.iter().map(|call| (call.tid, call)).collect();
-        for event in events {
-            if again.get(&event.tid) != before.get(&event.tid).copied() {
-                event.attached.clear();
-            }
-        }
     }
 }
 
@@ -309,98 +239,4 @@ fn cut_before(frozen: &mut Frozen, oldest_ns: u64) {
     let events: u64 = dropped.iter().map(|block| block.meta().ledger_events()).sum();
     frozen.ledger.in_window -= events;
     frozen.ledger.evicted += events;
-}
-
-/// An event that owns its bytes.
-struct OwnedEvent {
-    pid: u32,
-    tid: u32,
-    ts_ns: u64,
-    flags: u16,
-    numbers: Vec<u64>,
-    attached: Vec<(u8, u8, Vec<u8>)>,
-}
-
-impl OwnedEvent {
-    fn of_call(
-        call: &UnfinishedCall,
-        moment_ns: u64,
-        age_ns: u64,
-        native: Abi,
-        flags: u16,
-    ) -> OwnedEvent {
-        let abi = if call.compat { native.compat().unwrap_or(native) } else { native };
-        let compat = if call.compat { flag::COMPAT } else { 0 };
-        let row = syscall::lookup(abi, call.nr);
-        let count = row.map_or(call.args.len(), |row| row.args.len());
-        let mut numbers = vec![call.nr.cast_unsigned(), 0, age_ns];
-        numbers.extend(call.args.iter().take(count));
-        let mut attached = Vec::new();
-        for (place, arg) in row.map(|row| row.args).unwrap_or_default().iter().enumerate() {
-            let pointer = call.args.get(place).copied().unwrap_or_default();
-            let next = call.args.get(place + 1).copied().unwrap_or_default();
-            let read = match arg.meaning {
-                Meaning::Path | Meaning::Text => read_string(call.pid, pointer),
-                Meaning::Sockaddr => read_memory(call.pid, pointer, next as usize),
-                _ => continue,
-            };
-            if attached.len() + 1 < ATTACHMENTS_MAX {
-                attached.push(match read {
-                    Ok(bytes) => (place as u8, 0, bytes),
-                    Err(_) => (place as u8, attachment_flag::UNREADABLE, Vec::new()),
-                });
-            }
-        }
-        attached.extend(wait_channel(call).map(|name| (ATTACHMENT_WAIT_CHANNEL, 0, name)));
-        OwnedEvent {
-            pid: call.pid,
-            tid: call.tid,
-            ts_ns: moment_ns,
-            flags: flag::UNFINISHED | compat | flags,
-            numbers,
-            attached,
-        }
-    }
-
-    fn as_event(&self) -> Event<'_> {
-        let mut event = Event::new(Kind::Syscall, self.ts_ns);
-        (event.pid, event.tid, event.flags) = (self.pid, self.tid, self.flags);
-        for number in &self.numbers {
-            event.push_number(*number);
-        }
-        for (index, flags, bytes) in &self.attached {
-            event.attach(Attached { index: *index, flags: *flags, bytes });
-        }
-        event
-    }
-}
-
-/// The function of the kernel a thread waits in; `None` when it does not wait.
-fn wait_channel(call: &UnfinishedCall) -> Option<Vec<u8>> {
-    let path = format!("/proc/{}/task/{}/wchan", call.pid, call.tid);
-    let name = fs::read(path).ok()?;
-    (!name.is_empty() && name != b"0").then_some(name)
-}
-
-/// Reads a string of another process up to its NUL.
-fn read_string(pid: u32, pointer: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = read_memory(pid, pointer, STRING_BYTES_MAX)?;
-    if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
-        bytes.truncate(end);
-    }
-    Ok(bytes)
-}
-
-/// Reads memory of another process, less where it ends before. `/proc/PID/mem`
-/// gives what `process_vm_readv` gives, without an unsafe call.
-fn read_memory(pid: u32, pointer: u64, length: usize) -> io::Result<Vec<u8>> {
-    let length = length.min(STRING_BYTES_MAX.max(SOCKADDR_BYTES_MAX));
-    let memory = File::open(format!("/proc/{pid}/mem"))?;
-    let mut bytes = vec![0; length];
-    let read = memory.read_at(&mut bytes, pointer)?;
-    bytes.truncate(read);
-    if read == 0 && length > 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(bytes)
 }

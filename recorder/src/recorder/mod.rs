@@ -8,6 +8,7 @@ mod dump;
 mod pulse;
 mod rate;
 mod tally;
+mod unfinished;
 mod watcher;
 
 use std::{
@@ -26,6 +27,7 @@ use watcher::Watcher;
 pub use dump::{DumpError, DumpRequest, Dumper, DumperSetup, Taken};
 pub use pulse::Pulse;
 pub use tally::{KernelCounts, Record, Tally};
+pub use unfinished::{UNFINISHED_THREAD, UnfinishedReader, UnfinishedSetup};
 pub use watcher::FIRINGS_MAX;
 
 use crate::{

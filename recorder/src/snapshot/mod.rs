@@ -62,7 +62,7 @@ pub struct Header {
     pub drain_us: u64,
     /// `--memory`, bytes.
     pub memory_bytes: u64,
-    /// What this kernel could not give.
+    /// What this kernel could not give, and what could not be had for this snapshot.
     pub missing: Vec<Missing>,
     /// Threads of the context that were left out, or have no program and arguments,
     /// because there was no room.
