@@ -14,6 +14,7 @@ mod life;
 mod memory;
 mod network;
 mod oracle;
+mod privileges;
 mod processes;
 mod rules;
 mod unfinished;

@@ -31,14 +31,14 @@ use crate::{
         wire::CANARY_PID,
     },
     loss::Missing,
-    privilege::{CapabilitySet, READS_PROCESSES},
-    probe::{self, ProbeError},
+    privilege::{self, Confined, Confinement, Confining},
+    probe::{self, ProbeError, Probes},
     recorder::{
-        Dumper, DumperSetup, FIRINGS_MAX, Handle, Recorder, RecorderError, Setup, UnfinishedReader,
-        UnfinishedSetup,
+        Dumper, DumperSetup, FIRINGS_MAX, Handle, Recorder, RecorderError, Setup,
+        UNFINISHED_THREAD, UnfinishedReader, UnfinishedSetup,
     },
     ring::{KernelRings, Wake},
-    snapshot::{Target, remove_leftovers},
+    snapshot::{Target, WriteError, remove_leftovers},
     trigger::{
         Trigger,
         body::Message,
@@ -53,6 +53,9 @@ const CANARY_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often it is asked for until then.
 const FIRST_CANARY_EVERY: Duration = Duration::from_millis(50);
+
+/// The thread that owns the rings and the window.
+const INGEST_THREAD: &str = "ingest";
 
 /// What the window may not have: scratch buffers, counters, tables, the stack of
 /// the programs and the daemon itself.
@@ -117,7 +120,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         check_listen(address, config.triggers.access.has_secret())
             .map_err(|error| Failure::new(Exit::Usage, error))?;
     }
-    prepare_directory(&config.snapshots)?;
+    // With what we will have: no capability opens this directory after the start.
+    privilege::without_capabilities(|| prepare_directory(&config.snapshots))?;
     let started = Started::new(&config, native)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -160,13 +164,14 @@ fn log_to_stderr(format: LogFormat) {
 
 /// Makes the directory, removes what a crash left there, and tries it.
 fn prepare_directory(directory: &Path) -> Result<(), Failure> {
-    let cannot = |error: &dyn std::fmt::Display| {
+    let cannot = |error: &std::io::Error| {
         Failure::new(
             Exit::CannotCreate,
             format!(
-                "cannot use the snapshot directory {}: {error}; make it writable, or name \
-                 another one with --snapshots",
-                directory.display()
+                "cannot use the snapshot directory {}: {error}; {}, or name another one with \
+                 --snapshots",
+                directory.display(),
+                how_to_own(directory, error),
             ),
         )
     };
@@ -179,7 +184,27 @@ fn prepare_directory(directory: &Path) -> Result<(), Failure> {
     if removed > 0 {
         tracing::warn!(removed, "unfinished snapshots of an earlier run were removed");
     }
-    Target::create(directory).map(drop).map_err(|error| Failure::new(Exit::CannotCreate, error))
+    match Target::create(directory) {
+        Ok(_) => Ok(()),
+        Err(WriteError::Directory(_, error)) => Err(cannot(&error)),
+        Err(error) => Err(Failure::new(Exit::CannotCreate, error)),
+    }
+}
+
+/// What to do about a directory that cannot be used. Root is surprised by one: it
+/// could write there, were it not that the recorder gives up what makes it root.
+fn how_to_own(directory: &Path, error: &std::io::Error) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let nearest = directory.ancestors().find_map(|path| path.metadata().ok());
+    let owner = nearest.map(|metadata| metadata.uid());
+    let own = rustix::process::geteuid().as_raw();
+    match owner {
+        Some(owner) if owner != own && error.raw_os_error() == Some(13) => format!(
+            "the recorder writes as user {own} without capabilities and the directory is user \
+             {owner}'s: chown it, or start the recorder as that user"
+        ),
+        _ => "make it writable".to_string(),
+    }
 }
 
 /// The recording, running on its own thread.
@@ -193,6 +218,7 @@ struct Started {
     native: Abi,
     /// What rules say, and those about pressure, until the dispatcher has them.
     rules: Option<(Receiver<Firing>, PressureSampler)>,
+    confined: Confined,
 }
 
 impl Started {
@@ -205,23 +231,18 @@ impl Started {
         let (probes, rings) =
             probe::load(&plans(native), cpus, ring_bytes as u32).map_err(probe_failure)?;
         let since = Instant::now();
-        let missing = probes.missing().to_vec();
+        let mut missing = probes.missing().to_vec();
+        missing.extend(privilege::missing_capabilities());
         for Missing { what, why } in &missing {
             tracing::warn!("not recorded: {what}: {why}");
         }
         let ring_total_bytes = ring_bytes * u64::from(cpus);
         let limits = limits(config, ring_total_bytes);
+        let baseline = context::scan();
         let cannot = |error: std::io::Error| {
             Failure::new(Exit::Failed, format!("cannot start recording: {error}"))
         };
-        let (unfinished, _kept) = UnfinishedReader::start(UnfinishedSetup {
-            lister: probes.lister(),
-            attached_ns: probes.attached_ns(),
-            own_pid: probes.own_pid(),
-            native,
-            keeps: READS_PROCESSES | CapabilitySet::BPF,
-        })
-        .map_err(cannot)?;
+        let (unfinished, confining) = confine(config, &probes, native).map_err(cannot)?;
         let missing_count = missing.len();
         let setup = Setup {
             probes,
@@ -229,7 +250,7 @@ impl Started {
             ring_bytes,
             memory_bytes: config.memory_bytes,
             native,
-            baseline: context::scan(),
+            baseline,
             rules,
             firings: firing,
         };
@@ -238,10 +259,11 @@ impl Started {
         let (recorder, handle) = Recorder::new(rings, wake, setup);
         let (end, ended) = oneshot::channel();
         thread::Builder::new()
-            .name("ingest".to_string())
+            .name(INGEST_THREAD.to_string())
             // Nobody may be left to hear of the end.
             .spawn(move || drop(end.send(recorder.run())))
             .map_err(cannot)?;
+        let confined = confining.finish();
         let dumper = Dumper::new(DumperSetup {
             handle: handle.clone(),
             unfinished,
@@ -259,7 +281,45 @@ impl Started {
             missing: missing_count,
             native,
             rules: Some((firings, pressure)),
+            confined,
         })
+    }
+}
+
+/// All that needs privileges is done, but for reading other processes: gives them up,
+/// as far as the thread that is started next does not need them.
+fn confine(
+    config: &RecorderConfig,
+    probes: &Probes,
+    native: Abi,
+) -> std::io::Result<(UnfinishedReader, Confining)> {
+    let bpf = privilege::bpf_after_start(|| probes.answers());
+    let mut confining = Confining::begin(confinement(config));
+    let (unfinished, kept) = UnfinishedReader::start(UnfinishedSetup {
+        lister: probes.lister(),
+        attached_ns: probes.attached_ns(),
+        own_pid: probes.own_pid(),
+        native,
+        keeps: privilege::READS_PROCESSES | bpf,
+    })?;
+    confining.note(UNFINISHED_THREAD, kept);
+    confining.narrow(INGEST_THREAD, bpf);
+    Ok((unfinished, confining))
+}
+
+/// What the daemon still does with files once it records: snapshots, the socket that it
+/// removes at the end, and what the hook is for.
+fn confinement(config: &RecorderConfig) -> Confinement {
+    let parent = config.socket.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new(".")).to_path_buf();
+    let hook = config.triggers.hook.as_ref();
+    let mut writable = vec![config.snapshots.clone()];
+    writable.extend(hook.into_iter().flat_map(|hook| hook.writable.iter().cloned()));
+    Confinement {
+        writable,
+        // A socket that was inherited may have another place.
+        removable: Some(parent).filter(|parent| parent.exists()).into_iter().collect(),
+        executes: hook.is_some(),
     }
 }
 
@@ -302,7 +362,8 @@ async fn attend(
         dispatcher.follow(firings).map_err(|error| Failure::new(Exit::Failed, error))?;
     }
     let address = bound.address();
-    let serving = Serving::new(Arc::clone(&dispatcher), started.since, address);
+    let serving =
+        Serving::new(Arc::clone(&dispatcher), started.since, address, started.confined.clone());
     let served = control::serve(&bound, serving);
     tokio::pin!(served);
     let ready = wait_for_canary(&started.handle);
@@ -487,6 +548,12 @@ fn reload(
     });
     match config {
         Ok(config) => {
+            if !started.confined.allows(&confinement(&config)) {
+                tracing::warn!(
+                    "another snapshot directory, a first hook, and where a hook may write take \
+                     effect at the next start"
+                );
+            }
             dispatcher.set_config(config.triggers.clone(), host_names(&config, started));
             reload_rules(&config, started, dispatcher);
             let limits = limits(&config, started.ring_total_bytes);
@@ -495,6 +562,11 @@ fn reload(
                 Err(error) => tracing::error!("the new configuration was not taken: {error}"),
             }
         }
+        Err(ConfigError::Read(path, cause)) if cause.raw_os_error() == Some(13) => tracing::error!(
+            "the old configuration stays: since its start the recorder has no capabilities, let \
+             its user read {}",
+            path.display()
+        ),
         Err(error) => tracing::error!("the old configuration stays: {error}"),
     }
 }

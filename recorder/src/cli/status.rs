@@ -11,7 +11,7 @@ use super::{
     info::ledger_text,
     output::{Out, bytes, grouped, to_stdout},
 };
-use crate::{config::SOCKET, control::Status};
+use crate::{config::SOCKET, control::Status, privilege::Confined};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -91,5 +91,27 @@ fn text(status: &Status, out: &mut Out) -> io::Result<()> {
     for missing in &status.missing {
         writeln!(out, "missing   {}: {}", missing.what, missing.why)?;
     }
+    confinement(&status.confinement, out)?;
     ledger_text(&health.ledger, out)
+}
+
+fn confinement(confined: &Confined, out: &mut Out) -> io::Result<()> {
+    let mut said = Vec::new();
+    if confined.landlock_abi > 0 {
+        said.push(format!("landlock {}", confined.landlock_abi));
+    }
+    if confined.seccomp {
+        said.push("seccomp".to_string());
+    }
+    if confined.no_new_privs {
+        said.push("no new privileges".to_string());
+    }
+    for (thread, capabilities) in &confined.capabilities {
+        said.push(format!("thread {thread} keeps {}", capabilities.join(" ")));
+    }
+    writeln!(out, "confined  {}", said.join(", "))?;
+    for missing in &confined.missing {
+        writeln!(out, "  not     {}: {}", missing.what, missing.why)?;
+    }
+    Ok(())
 }

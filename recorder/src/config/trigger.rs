@@ -1,6 +1,11 @@
 //! Settings of triggers: the doors, who may use them, what is kept, what is run.
 
-use std::{fs, io::Read as _, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
@@ -23,6 +28,9 @@ const AFTER_NS_MAX: u64 = 600_000_000_000;
 
 /// The longest list of arguments of the hook.
 const HOOK_WORDS_MAX: usize = 64;
+
+/// The longest list of directories a hook may write.
+const HOOK_WRITABLE_MAX: usize = 16;
 
 /// `[access]`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -99,6 +107,8 @@ pub struct KeepSettings {
 pub struct HookSettings {
     command: Vec<String>,
     timeout: Option<Duration>,
+    #[serde(default)]
+    writable: Vec<PathBuf>,
 }
 
 /// Who may do what over TCP, and whose signatures count.
@@ -150,6 +160,8 @@ pub struct Hook {
     pub command: Vec<String>,
     /// Then it is ended, nanoseconds.
     pub timeout_ns: u64,
+    /// Where it may write, beside the snapshot directory and those for temporary files.
+    pub writable: Vec<PathBuf>,
 }
 
 /// Everything about triggers, checked.
@@ -270,7 +282,19 @@ fn checked_hook(hook: HookSettings) -> Result<Hook, ConfigError> {
         )));
     }
     let timeout_ns = hook.timeout.map_or(60_000_000_000, |timeout| timeout.ns);
-    Ok(Hook { command: hook.command, timeout_ns })
+    if let Some(path) = hook.writable.iter().find(|path| !path.is_absolute()) {
+        return Err(ConfigError::Value(format!(
+            "hook: writable is a list of whole paths of directories, not `{}`",
+            path.display()
+        )));
+    }
+    if hook.writable.len() > HOOK_WRITABLE_MAX {
+        return Err(ConfigError::Value(format!(
+            "hook: writable has {} directories, at most {HOOK_WRITABLE_MAX}",
+            hook.writable.len()
+        )));
+    }
+    Ok(Hook { command: hook.command, timeout_ns, writable: hook.writable })
 }
 
 /// The secrets of a file, one a line: while keys are rotated there are two.

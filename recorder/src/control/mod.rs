@@ -20,7 +20,7 @@ pub use serve::serve;
 pub use socket::{Bound, SocketError, Wanted, bind};
 pub use watch::{CANARY_AGE_MAX, CANARY_EVERY, VISIT_AGE_MAX};
 
-use crate::{dispatch::Dispatcher, recorder::Health};
+use crate::{dispatch::Dispatcher, privilege::Confined, recorder::Health};
 
 /// What the requests are answered from.
 #[derive(Clone)]
@@ -28,17 +28,20 @@ pub struct Serving {
     dispatcher: Arc<Dispatcher>,
     started: Instant,
     address: Option<SocketAddr>,
+    confined: Confined,
     reading: watch::Reading,
 }
 
 impl Serving {
-    /// From these: the dispatcher, when recording began, and the address of TCP.
+    /// From these: the dispatcher, when recording began, the address of TCP, and what
+    /// was given up.
     pub fn new(
         dispatcher: Arc<Dispatcher>,
         started: Instant,
         address: Option<SocketAddr>,
+        confined: Confined,
     ) -> Serving {
-        Serving { dispatcher, started, address, reading: watch::Reading::default() }
+        Serving { dispatcher, started, address, confined, reading: watch::Reading::default() }
     }
 }
 
@@ -93,6 +96,9 @@ pub struct Status {
     pub triggers: TriggerStatus,
     /// What this kernel does not give.
     pub missing: Vec<crate::loss::Missing>,
+    /// What the daemon has given up.
+    #[serde(default)]
+    pub confinement: Confined,
 }
 
 /// What triggers are up to.

@@ -208,6 +208,7 @@ async fn status(
         listen: serving.address.map(|address| address.to_string()),
         triggers: TriggerStatus { planned, in_last_hour: in_last_hour as u64 },
         missing: dumper.host().missing.clone(),
+        confinement: serving.confined.clone(),
     }))
 }
 

@@ -209,8 +209,11 @@ fn group_id(name: &str) -> Option<u32> {
 impl Drop for Bound {
     fn drop(&mut self) {
         // The lock file stays: removing it would let two recorders lock two files.
-        if let Some(path) = &self.path {
-            let _ = fs::remove_file(path);
+        if let Some(path) = &self.path
+            && let Err(error) = fs::remove_file(path)
+        {
+            // The next recorder replaces it.
+            tracing::warn!("the socket {} stays: {error}", path.display());
         }
     }
 }

@@ -135,6 +135,7 @@ mod tests {
             hook: Hook {
                 command: command.iter().map(|word| (*word).to_string()).collect(),
                 timeout_ns: timeout.as_nanos() as u64,
+                writable: Vec::new(),
             },
             path: PathBuf::from("/d/a b.kfr"),
             trigger: Trigger::new("generic", "it\0 is; $(slow)"),

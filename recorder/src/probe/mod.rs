@@ -150,6 +150,14 @@ impl Probes {
         SlotLister { ebpf: Arc::clone(&self.ebpf), btf: self.btf }
     }
 
+    /// Whether the kernel answers all that is asked of it after the start: a cut, the
+    /// counters, the slots. The cut has the number 0, which no freeze waits for.
+    pub fn answers(&self) -> bool {
+        self.cut(0, 0).is_ok()
+            && self.counters().is_ok()
+            && unfinished_calls(&self.lister()).is_ok()
+    }
+
     /// Puts a mark into the ring of `cpu` and copies its counters.
     pub fn cut(&self, cpu: u32, nonce: u64) -> Result<CutAnswer, ProbeError> {
         let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);

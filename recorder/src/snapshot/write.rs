@@ -43,6 +43,14 @@ pub enum WriteError {
 impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // Landlock knows the directory, not its name.
+            WriteError::Directory(path, error) if error.raw_os_error() == Some(13) => write!(
+                f,
+                "cannot use the snapshot directory {}: {error}; make it writable for the \
+                 recorder, start the recorder again if the directory was made or mounted anew \
+                 since, or name another one with --snapshots",
+                path.display()
+            ),
             WriteError::Directory(path, error) => write!(
                 f,
                 "cannot use the snapshot directory {}: {error}; make it writable for the \
