@@ -47,6 +47,10 @@ pub struct Target {
     pub make: fn(&mut Random) -> Vec<u8>,
     /// Changes an input, knowing what it is made of.
     pub mutate: fn(&mut Random, &mut Vec<u8>),
+    /// Smaller inputs that are still made of the same, most promising first.
+    pub smaller: fn(&[u8]) -> Vec<Vec<u8>>,
+    /// Makes lengths and checksums right.
+    pub mend: fn(&mut Vec<u8>),
     /// The longest input tried.
     pub bytes_max: usize,
     /// What one input may take of memory at its peak.
@@ -72,10 +76,12 @@ pub fn met(what: impl Hash) {
 /// The same for a message: numbers in it do not make it another one.
 pub fn met_error(what: &str, error: &dyn std::fmt::Display) {
     let text = error.to_string();
-    let words: Vec<&str> = text
+    // What is quoted is the input's own.
+    let said = text.split(['"', '`', '\'']).next().unwrap_or_default();
+    let words: Vec<&str> = said
         .split(|c: char| !c.is_ascii_alphabetic())
         .filter(|word| word.len() > 2)
-        .take(8)
+        .take(6)
         .collect();
     met((what, words));
 }

@@ -271,41 +271,85 @@ impl Fuzzer<'_> {
     /// Leaves out ever smaller parts while it fails in the same way.
     fn smaller(&mut self, input: Vec<u8>, reason: String) -> Found {
         let before = input.len();
-        let place = |reason: &str| reason.lines().next().unwrap_or_default().to_string();
-        let same = place(&reason);
-        let (mut input, started, mut tries) = (input, Instant::now(), 0);
+        let same = kind_of(&reason);
+        let mut shrinker =
+            Shrinker { fuzzer: self, started: Instant::now(), tries: 0, same: &same };
+        let input = shrinker.by_parts(input);
+        let input = shrinker.by_bytes(input);
+        let path = keep_failure(&self.order.failures, self.target.name, &input);
+        Found { reason, path: path.unwrap_or_default(), bytes: (input.len(), before) }
+    }
+}
+
+/// Makes an input smaller.
+struct Shrinker<'a, 'b> {
+    fuzzer: &'a Fuzzer<'b>,
+    started: Instant,
+    tries: u32,
+    same: &'a str,
+}
+
+impl Shrinker<'_, '_> {
+    fn is_over(&self) -> bool {
+        self.tries >= SHRINKS_MAX || self.started.elapsed() > SHRINK_TIME
+    }
+
+    fn fails(&mut self, input: &[u8]) -> bool {
+        self.tries += 1;
+        let Fuzzer { target, current, outcome, .. } = self.fuzzer;
+        *current.input.lock().unwrap_or_else(PoisonError::into_inner) = input.to_vec();
+        let number = outcome.inputs + u64::from(self.tries);
+        current.number.store(number, Ordering::Release);
+        let failed = tried(target, input).1;
+        current.number.store(0, Ordering::Release);
+        failed.is_some_and(|reason| kind_of(&reason) == self.same)
+    }
+
+    /// By what the input is made of.
+    fn by_parts(&mut self, mut input: Vec<u8>) -> Vec<u8> {
+        loop {
+            let candidates = (self.fuzzer.target.smaller)(&input);
+            let next = candidates.into_iter().find(|smaller| {
+                !self.is_over() && smaller.len() < input.len() && self.fails(smaller)
+            });
+            match next {
+                Some(smaller) => input = smaller,
+                None => return input,
+            }
+        }
+    }
+
+    /// By halves, quarters, and so on; as it is then, or mended.
+    fn by_bytes(&mut self, mut input: Vec<u8>) -> Vec<u8> {
         let mut part = input.len().div_ceil(2);
         while part > 0 {
             let mut from = 0;
             while from < input.len() {
-                if tries == SHRINKS_MAX || started.elapsed() > SHRINK_TIME {
-                    part = 1;
-                    break;
+                if self.is_over() {
+                    return input;
                 }
-                tries += 1;
                 let mut without = input.clone();
                 without.drain(from..(from + part).min(input.len()));
-                self.current.number.fetch_add(1, Ordering::AcqRel);
-                let failed = tried(self.target, &without).1;
-                self.current.number.fetch_add(1, Ordering::AcqRel);
-                if failed.is_some_and(|why| alike(&place(&why), &same)) {
+                let mut mended = without.clone();
+                (self.fuzzer.target.mend)(&mut mended);
+                if self.fails(&without) {
                     input = without;
+                } else if mended != without && self.fails(&mended) {
+                    input = mended;
                 } else {
                     from += part;
                 }
             }
             part /= 2;
         }
-        self.current.number.store(0, Ordering::Release);
-        let path = keep_failure(&self.order.failures, self.target.name, &input);
-        Found { reason, path: path.unwrap_or_default(), bytes: (input.len(), before) }
+        input
     }
 }
 
-/// Whether two reasons are of one kind: numbers in them may differ.
-fn alike(one: &str, other: &str) -> bool {
-    let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
-    words(one) == words(other)
+/// The reason without its numbers: those may be others in a smaller input.
+fn kind_of(reason: &str) -> String {
+    let first = reason.lines().next().unwrap_or_default();
+    first.replace(|c: char| c.is_ascii_digit(), "")
 }
 
 /// Which inputs of a folder meet nothing that smaller ones do not meet.

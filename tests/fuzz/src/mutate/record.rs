@@ -19,10 +19,15 @@ pub fn mutate(random: &mut Random, record: &mut Vec<u8>) {
         _ => super::bytes(random, record),
     }
     if !random.one_in(4) {
-        let length = (record.len() as u16).to_ne_bytes();
-        for (byte, new) in record.iter_mut().skip(BYTES).zip(length) {
-            *byte = new;
-        }
+        mend(record);
+    }
+}
+
+/// Makes its length what it says.
+pub fn mend(record: &mut Vec<u8>) {
+    let length = (record.len() as u16).to_ne_bytes();
+    for (byte, new) in record.iter_mut().skip(BYTES).zip(length) {
+        *byte = new;
     }
 }
 

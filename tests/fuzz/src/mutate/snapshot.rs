@@ -251,6 +251,26 @@ pub fn mutate(random: &mut Random, file: &mut Vec<u8>) {
     }
 }
 
+/// The file without one of its parts, or with an empty one.
+pub fn smaller(file: &[u8]) -> Vec<Vec<u8>> {
+    let parts = parts_of(file);
+    let mut smaller = vec![render(&parts)];
+    for at in 0..parts.len() {
+        let mut without = parts.clone();
+        without.remove(at);
+        smaller.push(render(&without));
+        if let Part::Header(text) = &parts[at] {
+            for text in json::smaller(text) {
+                let mut with = parts.clone();
+                with[at] = Part::Header(text);
+                smaller.push(render(&with));
+            }
+        }
+    }
+    smaller.retain(|smaller| smaller.len() < file.len());
+    smaller
+}
+
 fn part(random: &mut Random, part: &mut Part) {
     match part {
         Part::Header(text) | Part::Trailer(Some(text)) => {

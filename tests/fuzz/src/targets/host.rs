@@ -1,13 +1,15 @@
 //! What the host says: `/proc`, the kernel's types, the configuration.
 
-use std::{io::Write as _, path::Path};
+use std::{io::Write as _, path::Path, sync::LazyLock};
 
 use recorder::{
-    config::{RecorderConfig, Settings},
+    config::{ConfigError, RecorderConfig, Settings},
     context::parse_stat,
+    event::syscall::Abi,
     probe::{KernelTypes, parse_call},
+    trigger::rule::parse_pressure,
 };
-use recorder_tests::synth::Random;
+use recorder_tests::synth::{Made, Random};
 
 use crate::{met, met_error, mutate};
 
@@ -42,9 +44,51 @@ free_percent_min = 5
 [hook]
 command = ["/bin/true", "{path}"]
 timeout = "30s"
+
+[[rule]]
+name = "crash"
+on = "signal"
+command = "w*r"
+signals = ["SIGSEGV", "SIGABRT"]
+labels = { severity = "page" }
+[[rule]]
+name = "slow"
+on = "slow_call"
+calls = ["%file", "read"]
+longer_than = "1ms"
+again_after = "1s"
+[[rule]]
+name = "refused"
+on = "failures"
+errors = ["ECONNREFUSED"]
+per_second = 2
+before = "30s"
+after = "1s"
+[[rule]]
+name = "resets"
+on = "tcp_resets"
+per_second = 1
+[[rule]]
+name = "memory"
+on = "pressure"
+resource = "memory"
+kind = "full"
+percent = 10
+over = "1s"
 "#;
 
-const CONFIG_WORDS: [&str; 22] = [
+const CONFIG_WORDS: [&str; 33] = [
+    "[[rule]]\n",
+    "name = \"x\"\n",
+    "on = \"oom_kill\"\n",
+    "\"failures\"",
+    "calls = [\"all\"]\n",
+    "\"*?*\"",
+    "per_second",
+    "percent",
+    "over",
+    "longer_than",
+    "\"24h\"",
     "window",
     "memory",
     "listen",
@@ -80,28 +124,100 @@ pub fn mutate_config(random: &mut Random, text: &mut Vec<u8>) {
     mutate::text::mutate(random, text, &CONFIG_WORDS);
 }
 
+fn settings(text: &[u8]) -> Result<RecorderConfig, ConfigError> {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let file = rustix::fs::memfd_create("recorder-fuzz", flags).expect("memory for a file");
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    let mut file = std::fs::File::from(file);
+    file.write_all(text).expect("a file in memory is written");
+    RecorderConfig::new(Settings::default(), Some(Path::new(&path)))
+}
+
 /// The configuration file: settings, or one message that names the file.
 pub fn config(input: &[u8]) {
     // Other files are named by it; these are not what is tried.
     if input.windows(5).any(|five| five == b"_file") {
         return;
     }
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let file = rustix::fs::memfd_create("recorder-fuzz", flags).expect("memory for a file");
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-    let mut file = std::fs::File::from(file);
-    file.write_all(input).expect("a file in memory is written");
-    match RecorderConfig::new(Settings::default(), Some(Path::new(&path))) {
+    match settings(input) {
         Ok(config) => {
             assert!(config.memory_bytes >= 16 << 20 && config.window_ns >= 1_000_000_000);
             assert!(config.ring_bytes(2).is_power_of_two());
             met(("window", config.window_ns.ilog2(), config.listen.is_some()));
+            judged(&config, input.len() as u64);
         }
         Err(error) => {
             assert!(!error.to_string().is_empty());
             met_error("config", &error);
         }
     }
+}
+
+/// The rules of a configuration, on events that may be anything.
+fn judged(config: &RecorderConfig, seed: u64) {
+    let mut random = Random::new(seed);
+    for native in [Abi::X86_64, Abi::Aarch64] {
+        let mut rules = config.rules(native).expect("they were checked");
+        rules.bound(config.memory_bytes);
+        let mut fired = 0;
+        for place in 0..60 {
+            let ts_ns = if random.one_in(20) { random.number() } else { place * 30_000_000 };
+            let made = Made::random(&mut random, ts_ns, 2);
+            rules.look(&made.as_event());
+            if random.one_in(10) {
+                fired += rules.settle(place * 30_000_000).len();
+            }
+        }
+        fired += rules.settle(u64::MAX).len();
+        let counted: u64 = rules.health().firings.values().sum();
+        assert_eq!(counted, fired as u64, "a rule counts what it fires");
+        met(("fired", fired.min(4)));
+    }
+}
+
+const PRESSURE_WORDS: [&str; 10] =
+    ["some ", "full ", "total=", "avg10=", "\n", "\0", "0.00", "-1", "18446744073709551615", " "];
+
+/// What `/proc/pressure/memory` says, several times.
+pub fn make_pressure(random: &mut Random) -> Vec<u8> {
+    let mut total = 0;
+    let mut text = String::new();
+    for _ in 0..random.below(12) {
+        total += random.below(400_000);
+        text += &format!("some avg10=0.22 avg60=0.17 avg300=1.11 total={total}\n");
+        text += &format!("full avg10=0.22 avg60=0.16 avg300=1.08 total={}\n\0", total / 2);
+    }
+    text.into_bytes()
+}
+
+/// Changes it word by word.
+pub fn mutate_pressure(random: &mut Random, text: &mut Vec<u8>) {
+    mutate::text::mutate(random, text, &PRESSURE_WORDS);
+}
+
+/// Readings of `/proc/pressure`, judged by rules about them.
+pub fn pressure(input: &[u8]) {
+    static RULES: LazyLock<RecorderConfig> = LazyLock::new(|| {
+        let text = "[[rule]]\nname = \"a\"\non = \"pressure\"\nresource = \"memory\"\npercent = 10\n\
+                    again_after = \"1s\"\n[[rule]]\nname = \"b\"\non = \"pressure\"\n\
+                    resource = \"memory\"\nkind = \"full\"\npercent = 1\nover = \"500ms\"\n";
+        settings(text.as_bytes()).expect("the rules are right")
+    });
+    let mut rules = RULES.rules(Abi::X86_64).expect("they were checked");
+    let mut sampler = rules.take_pressure();
+    let (mut now_ns, mut fired) = (1_000_000_000u64, 0);
+    for text in input.split(|byte| *byte == 0) {
+        // The clock goes on, by what the text is like; for an odd one it may go back.
+        let step = text.iter().fold(0u64, |sum, byte| sum * 3 % 1_000 + u64::from(*byte));
+        now_ns = if step == 777 { step } else { now_ns.saturating_add(step * 1_000_000) };
+        for resource in sampler.resources() {
+            fired += sampler.sample(resource, text, now_ns).len() as u64;
+        }
+        let parsed = parse_pressure(text);
+        met((parsed.some_us.map(u64::checked_ilog2), parsed.full_us.is_some()));
+    }
+    assert_eq!(sampler.firings().map(|(_, firings)| firings).sum::<u64>(), fired);
+    met(("fired", fired.min(4)));
 }
 
 const PROC_WORDS: [&str; 16] = [
@@ -143,13 +259,13 @@ pub fn mutate_proc(random: &mut Random, text: &mut Vec<u8>) {
 pub fn proc(input: &[u8]) {
     if let Some((comm, ppid, ticks)) = parse_stat(input) {
         assert!(comm.len() <= recorder::context::COMM_LENGTH_MAX);
-        met(("stat", comm.len(), ppid.checked_ilog2(), ticks.checked_ilog2()));
+        met(("stat", comm.len().min(2), ppid > 0, ticks.checked_ilog2()));
     }
     if let Ok(text) = std::str::from_utf8(input)
         && let Some((nr, args)) = parse_call(text)
     {
         assert!(nr >= 0);
-        met(("call", nr.checked_ilog2(), args.iter().filter(|arg| **arg > 0).count()));
+        met(("call", nr > 0, args.iter().filter(|arg| **arg > 0).count()));
     }
 }
 

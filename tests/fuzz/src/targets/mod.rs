@@ -15,9 +15,9 @@ use crate::{MEMORY_BYTES_MAX, Target, mutate};
 /// The longest input, where a target does not say otherwise.
 const BYTES_MAX: usize = 64 << 10;
 
-/// What a message of 64 KiB may take: some of the daemon's threads read them.
+/// What a message of 64 KiB may take: one may have 2 MiB, and the daemon has a bound.
 #[cfg(feature = "capture")]
-const MESSAGE_MEMORY_BYTES_MAX: usize = 16 << 20;
+const MESSAGE_MEMORY_BYTES_MAX: usize = 4 << 20;
 
 const PLAIN: Target = Target {
     name: "",
@@ -25,6 +25,8 @@ const PLAIN: Target = Target {
     run: |_| {},
     make: |_| Vec::new(),
     mutate: mutate::bytes,
+    smaller: |_| Vec::new(),
+    mend: |_| {},
     bytes_max: BYTES_MAX,
     memory_bytes_max: MEMORY_BYTES_MAX,
     is_canary: false,
@@ -38,6 +40,7 @@ pub const TARGETS: &[Target] = &[
         run: records::record,
         make: mutate::record::make,
         mutate: mutate::record::mutate,
+        mend: mutate::record::mend,
         memory_bytes_max: 8 << 20,
         ..PLAIN
     },
@@ -56,6 +59,7 @@ pub const TARGETS: &[Target] = &[
         run: files::snapshot,
         make: mutate::snapshot::make,
         mutate: mutate::snapshot::mutate,
+        smaller: mutate::snapshot::smaller,
         ..PLAIN
     },
     Target {
@@ -64,6 +68,7 @@ pub const TARGETS: &[Target] = &[
         run: files::replayed,
         make: mutate::snapshot::make,
         mutate: mutate::snapshot::mutate,
+        smaller: mutate::snapshot::smaller,
         ..PLAIN
     },
     Target {
@@ -89,7 +94,7 @@ pub const TARGETS: &[Target] = &[
     #[cfg(feature = "capture")]
     Target {
         name: "config",
-        about: "the configuration file",
+        about: "the configuration file, and its rules on a stream",
         run: host::config,
         make: host::make_config,
         mutate: host::mutate_config,
@@ -103,6 +108,17 @@ pub const TARGETS: &[Target] = &[
         run: host::proc,
         make: host::make_proc,
         mutate: host::mutate_proc,
+        bytes_max: 8 << 10,
+        memory_bytes_max: 1 << 20,
+        ..PLAIN
+    },
+    #[cfg(feature = "capture")]
+    Target {
+        name: "pressure",
+        about: "what /proc/pressure says, judged by rules",
+        run: host::pressure,
+        make: host::make_pressure,
+        mutate: host::mutate_pressure,
         bytes_max: 8 << 10,
         memory_bytes_max: 1 << 20,
         ..PLAIN
@@ -124,6 +140,7 @@ pub const TARGETS: &[Target] = &[
         run: doors::alertmanager,
         make: doors::make_alertmanager,
         mutate: mutate::json::mutate,
+        smaller: mutate::json::smaller,
         memory_bytes_max: MESSAGE_MEMORY_BYTES_MAX,
         ..PLAIN
     },
@@ -134,6 +151,7 @@ pub const TARGETS: &[Target] = &[
         run: doors::grafana,
         make: doors::make_grafana,
         mutate: mutate::json::mutate,
+        smaller: mutate::json::smaller,
         memory_bytes_max: MESSAGE_MEMORY_BYTES_MAX,
         ..PLAIN
     },
@@ -144,6 +162,7 @@ pub const TARGETS: &[Target] = &[
         run: doors::pagerduty,
         make: doors::make_pagerduty,
         mutate: mutate::json::mutate,
+        smaller: mutate::json::smaller,
         memory_bytes_max: MESSAGE_MEMORY_BYTES_MAX,
         ..PLAIN
     },
@@ -154,6 +173,7 @@ pub const TARGETS: &[Target] = &[
         run: doors::generic,
         make: doors::make_generic,
         mutate: mutate::json::mutate,
+        smaller: mutate::json::smaller,
         memory_bytes_max: MESSAGE_MEMORY_BYTES_MAX,
         ..PLAIN
     },
@@ -185,6 +205,7 @@ pub const TARGETS: &[Target] = &[
         run: doors::control,
         make: doors::make_control,
         mutate: mutate::json::mutate,
+        smaller: mutate::json::smaller,
         memory_bytes_max: MESSAGE_MEMORY_BYTES_MAX,
         ..PLAIN
     },
@@ -194,6 +215,7 @@ pub const TARGETS: &[Target] = &[
         run: canary::panics,
         make: mutate::snapshot::make,
         mutate: mutate::snapshot::mutate,
+        smaller: mutate::snapshot::smaller,
         is_canary: true,
         ..PLAIN
     },
@@ -203,6 +225,7 @@ pub const TARGETS: &[Target] = &[
         run: canary::is_slow,
         make: mutate::record::make,
         mutate: mutate::record::mutate,
+        mend: mutate::record::mend,
         is_canary: true,
         ..PLAIN
     },
@@ -212,6 +235,7 @@ pub const TARGETS: &[Target] = &[
         run: canary::takes_memory,
         make: mutate::record::make,
         mutate: mutate::record::mutate,
+        mend: mutate::record::mend,
         is_canary: true,
         ..PLAIN
     },
@@ -221,6 +245,7 @@ pub const TARGETS: &[Target] = &[
         run: canary::crashes,
         make: |_| b"{\"a\":[1,2,3]}".to_vec(),
         mutate: mutate::json::mutate,
+        smaller: mutate::json::smaller,
         is_canary: true,
         ..PLAIN
     },

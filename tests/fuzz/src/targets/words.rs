@@ -11,7 +11,7 @@ use recorder::{
 };
 use recorder_tests::synth::{Made, Random, Synth};
 
-use crate::{met, met_error, mutate};
+use crate::{met, mutate};
 
 static HEADER: LazyLock<Header> = LazyLock::new(|| Synth::sample().header);
 
@@ -90,7 +90,8 @@ pub fn filter(input: &[u8]) {
             Ok(filter) => filter,
             Err(error) => {
                 assert!(!error.to_string().is_empty());
-                met_error("filter", &error);
+                let words = ["moment", "duration", "trace"];
+                met(words.map(|word| error.to_string().contains(word)));
                 continue;
             }
         };
