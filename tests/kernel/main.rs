@@ -17,6 +17,7 @@ mod oracle;
 mod privileges;
 mod processes;
 mod rules;
+mod service;
 mod unfinished;
 mod watched;
 mod window;

@@ -11,6 +11,7 @@
 mod bad_input;
 mod crash;
 mod golden;
+mod packaging;
 mod program;
 mod properties;
 mod rules;

@@ -8,6 +8,7 @@ use std::{
 };
 
 /// What a run of the program came to.
+#[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,

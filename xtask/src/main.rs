@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod ci;
 mod demo;
+mod dist;
 mod fuzz;
 mod packages;
 mod process;
@@ -37,6 +38,8 @@ enum Verb {
     Setup(setup::Options),
     /// Build the recorder, record this machine for a moment, show the result
     Demo,
+    /// Make the Debian package, the archive, and the tree of files an image is made of
+    Dist(dist::Options),
     /// Run every check and test this machine can run
     Test(test::Options),
     /// Run the tests as a build server does: say where, and allow no skipped stage
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().verb {
         Verb::Setup(options) => setup::run(&options),
         Verb::Demo => demo::run(),
+        Verb::Dist(options) => dist::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Ci => ci::run(),
         Verb::Tidy => tidy::run(),

@@ -37,6 +37,18 @@ pub(crate) const ORACLE: &[Program] = &[
     program("sqlite3", "sqlite3", "a database with locks and journals"),
 ];
 
+/// What judges the files that are shipped, on this side as well.
+pub(crate) const PACKAGING: &[Program] = &[
+    program("systemd-analyze", "systemd", "the units, and the machine the service is tested on"),
+    program("mandoc", "mandoc", "the pages of the manual"),
+    program("zsh", "zsh", "its completions"),
+];
+
+/// What `--full` also tries, from the index of Python packages: the program, and the
+/// package with the version it was written for.
+pub(crate) const KUBERNETES_VALIDATE: (&str, &str) =
+    ("kubernetes-validate", "kubernetes-validate==1.37.0");
+
 /// What every Linux has, for the file systems of virtual machines, where only
 /// what is listed exists.
 pub(crate) const BASE: &[Program] = &[

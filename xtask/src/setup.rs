@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Also install the programs the tests start
     #[arg(long)]
     pub(crate) tests: bool,
+    /// Also those that only the full tests start
+    #[arg(long)]
+    pub(crate) full: bool,
     /// Also install what virtual machines need
     #[arg(long)]
     pub(crate) vm: bool,
@@ -67,6 +70,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
         }
         install_programs(apt.as_ref(), programs::ORACLE)?;
+        install_programs(apt.as_ref(), programs::PACKAGING)?;
+    }
+    if options.full {
+        install_kubernetes_validate()?;
     }
     if options.vm {
         install_programs(apt.as_ref(), programs::VM)?;
@@ -233,6 +240,24 @@ fn install_programs(apt: Option<&Apt>, wanted: &[Program]) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Into the folder of what nobody installs; 144 MB, and half a minute.
+fn install_kubernetes_validate() -> Result<()> {
+    let (name, package) = programs::KUBERNETES_VALIDATE;
+    let home = unpacked_folder()?.join(name);
+    if home.join("bin").join(name).is_file() {
+        return Ok(());
+    }
+    let python = find_program("python3").context("python3 is missing: install python3-venv")?;
+    say(&format!("python3 -m venv {0}, and pip install {package} there", home.display()));
+    process::run(Command::new(python).args(["-m", "venv"]).arg(&home))?;
+    process::run(Command::new(home.join("bin/pip")).args([
+        "--quiet",
+        "--disable-pip-version-check",
+        "install",
+        package,
+    ]))
 }
 
 /// What building bpf-linker against LLVM of this major version needs.

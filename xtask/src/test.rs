@@ -4,7 +4,11 @@ use std::{fs, process::Command, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{bench, fuzz, process, setup, tidy, toolchain, workspace};
+use crate::{
+    bench,
+    dist::{self, Made},
+    fuzz, process, setup, tidy, toolchain, workspace,
+};
 
 /// How much to test.
 #[derive(clap::Args, Default)]
@@ -33,7 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 pub(crate) fn run_stages(options: &Options) -> Result<Summary> {
     let mut summary = Summary { passed: 0, skipped: Vec::new() };
     summary.stage("setup", || {
-        setup::run(&setup::Options { tests: true, ..setup::Options::default() })
+        setup::run(&setup::Options { tests: true, full: options.full, ..setup::Options::default() })
     })?;
     if options.filter.is_none() {
         checks(&mut summary)?;
@@ -72,9 +76,14 @@ fn checks(summary: &mut Summary) -> Result<()> {
 fn tests(summary: &mut Summary, options: &Options) -> Result<()> {
     // Tests start the recorder as a program; cargo builds that only for tests
     // of its own package.
-    summary.stage("build", || process::run(cargo().args(["build", "--workspace"])))?;
+    let mut made = None;
+    summary.stage("build", || {
+        made = Some(dist::make(&dist::Options { debug: true })?);
+        Ok(())
+    })?;
+    let made = made.context("the stage before made it")?;
     summary.stage("tests", || {
-        let mut command = cargo_test(options)?;
+        let mut command = cargo_test(options, &made)?;
         command.arg("--").args(&options.filter);
         process::run(&mut command)
     })?;
@@ -86,7 +95,7 @@ fn tests(summary: &mut Summary, options: &Options) -> Result<()> {
         return Ok(());
     }
     summary.stage("kernel tests", || {
-        let mut command = cargo_test(options)?;
+        let mut command = cargo_test(options, &made)?;
         command
             .args(["--features", "recorder-tests/kernel", "--test", "kernel"])
             // They share one kernel: its counters, its hooks, its load.
@@ -104,11 +113,15 @@ fn cargo() -> Command {
 
 /// All of the workspace at once, always: with `-p` cargo would choose other
 /// features for shared dependencies and compile them a second time.
-fn cargo_test(options: &Options) -> Result<Command> {
+fn cargo_test(options: &Options, made: &Made) -> Result<Command> {
     let mut command = cargo();
     command.args(["test", "--workspace"]);
     command.env("RECORDER_BIN", workspace::target_dir()?.join("debug/recorder"));
     command.env("RECORDER_TEST_PACKAGES", setup::unpacked_folder()?);
+    command.env("RECORDER_TEST_TREE", &made.tree);
+    if let Some(deb) = &made.deb {
+        command.env("RECORDER_TEST_DEB", deb);
+    }
     if options.full {
         command.env("RECORDER_TEST_FULL", "1");
     }

@@ -284,4 +284,33 @@ mod tests {
         assert_eq!(read.window_ns, 60_000_000_000);
         fs::remove_dir_all(&directory).unwrap();
     }
+
+    /// What the shipped file calls a default is one.
+    #[test]
+    fn the_shipped_file_changes_nothing_with_its_defaults_in_force() {
+        let shipped = include_str!("../../../packaging/recorder.toml");
+        let mut text = String::new();
+        let mut defaults = 0;
+        for line in shipped.lines() {
+            let setting = line.strip_prefix('#').unwrap_or(line);
+            let is_default = setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[')
+                && !setting.ends_with("# no default");
+            if is_default {
+                text += setting;
+                defaults += u32::from(!setting.starts_with('['));
+            }
+            text.push('\n');
+        }
+        assert!(defaults > 10, "{text}");
+        let settings: Settings = toml::from_str(&text).unwrap();
+        assert_eq!(settings.window.as_deref(), Some("5m"));
+        let name = format!("recorder-shipped-{}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let config = |text: &str| {
+            fs::write(&path, text).unwrap();
+            RecorderConfig::new(Settings::default(), Some(&path)).unwrap()
+        };
+        assert_eq!(config(&text), config(""));
+        fs::remove_file(&path).unwrap();
+    }
 }
