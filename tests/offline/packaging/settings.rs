@@ -65,10 +65,10 @@ fn shipped_keys(table: &str) -> BTreeSet<String> {
         let line = line.split(" # no default").next().unwrap_or_default();
         if line.starts_with('[') {
             current = line.to_string();
-        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| current == table) {
-            if !key.starts_with('#') {
-                keys.insert(key.to_string());
-            }
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| current == table)
+            && !key.starts_with('#')
+        {
+            keys.insert(key.to_string());
         }
     }
     keys

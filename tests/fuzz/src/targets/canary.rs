@@ -21,8 +21,11 @@ pub fn is_slow(input: &[u8]) {
     let is_rare = decode(input, 0)
         .is_ok_and(|(event, _)| event.kind == Kind::Lost && event.number(1) > u64::MAX / 2);
     let mut rounds = 0u64;
-    while is_rare {
+    loop {
         rounds = black_box(rounds.wrapping_add(1));
+        if !is_rare {
+            break;
+        }
     }
 }
 
