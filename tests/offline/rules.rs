@@ -245,7 +245,9 @@ fn read(rules: &mut Rules, random: &mut Random, cpus: u64, events: &[Recorded]) 
 #[test]
 fn rules_fire_as_if_all_events_had_been_in_order() {
     let mut fired: BTreeMap<String, u64> = BTreeMap::new();
-    for seed in 0..rounds(200) {
+    // 205: what a ring was read to the end of was taken for all there was, but a program
+    // that was interrupted had yet to write.
+    for seed in (0..rounds(200)).chain([205]) {
         let mut random = Random::new(seed);
         let cpus = 1 + random.below(4);
         // Threads that were there; nobody knows the name of the last one.

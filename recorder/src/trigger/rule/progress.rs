@@ -5,15 +5,11 @@
 //! rule judges an event when everything before it has been read, and this says up
 //! to when that is.
 
-/// How far off the clock of the events can be from ours: both are
-/// `CLOCK_MONOTONIC`, but programs in the kernel read it without a lock and see an
-/// adjustment a moment late (`ktime_get_mono_fast_ns`, kernel/time/timekeeping.c).
-const CLOCK_SLACK_NS: u64 = 1_000_000;
-
-/// How much older than an event the next one of its ring can be. A program that
-/// takes its time, then is interrupted, writes its record after those of the
-/// interrupts. No interrupt lasts longer than this on a host that is well.
-const RING_SLACK_NS: u64 = 10_000_000;
+/// How much later than its time an event can lie in its ring. A program reads the
+/// clock, and is interrupted before it has written: no interrupt lasts longer than
+/// this on a host that is well. That the kernel's clock without a lock is a little
+/// off (`ktime_get_mono_fast_ns`, kernel/time/timekeeping.c) is far less.
+const SLACK_NS: u64 = 10_000_000;
 
 /// By ring, the moment before which nothing is unread.
 #[derive(Clone, Debug)]
@@ -28,14 +24,16 @@ impl Progress {
     }
 
     /// A ring was read until nothing was left; reading began at `began_ns`. What was
-    /// written before that is no longer unread.
+    /// written before that is no longer unread. What is a little older may not yet
+    /// have been written: with less slack, events of one moment were judged in the
+    /// wrong order.
     pub fn read_all(&mut self, ring: usize, began_ns: u64) {
-        self.advance(ring, began_ns.saturating_sub(CLOCK_SLACK_NS));
+        self.advance(ring, began_ns.saturating_sub(SLACK_NS));
     }
 
     /// A ring was read, but not to its end; the last event was of `last_ns`.
     pub fn read_some(&mut self, ring: usize, last_ns: u64) {
-        self.advance(ring, last_ns.saturating_sub(RING_SLACK_NS));
+        self.advance(ring, last_ns.saturating_sub(SLACK_NS));
     }
 
     fn advance(&mut self, ring: usize, until_ns: u64) {
@@ -61,12 +59,12 @@ mod tests {
         progress.read_all(0, 5_000_000_000);
         assert_eq!(progress.until_ns(), 0, "nothing was read of the other one");
         progress.read_some(1, 4_000_000_000);
-        assert_eq!(progress.until_ns(), 4_000_000_000 - RING_SLACK_NS);
+        assert_eq!(progress.until_ns(), 4_000_000_000 - SLACK_NS);
         progress.read_some(1, 1_000_000_000);
-        assert_eq!(progress.until_ns(), 4_000_000_000 - RING_SLACK_NS, "it never goes back");
+        assert_eq!(progress.until_ns(), 4_000_000_000 - SLACK_NS, "it never goes back");
         progress.read_all(1, 6_000_000_000);
-        assert_eq!(progress.until_ns(), 5_000_000_000 - CLOCK_SLACK_NS);
+        assert_eq!(progress.until_ns(), 5_000_000_000 - SLACK_NS);
         progress.read_all(7, 9_000_000_000);
-        assert_eq!(progress.until_ns(), 5_000_000_000 - CLOCK_SLACK_NS, "no such ring");
+        assert_eq!(progress.until_ns(), 5_000_000_000 - SLACK_NS, "no such ring");
     }
 }
