@@ -33,7 +33,7 @@ const HEAD_BYTES_MAX: usize = 32 << 10;
 
 /// What a client that is one too many is told.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
-    content-type: application/problem+json\r\ncontent-length: 88\r\n\r\n\
+    content-type: application/problem+json\r\ncontent-length: 87\r\n\r\n\
     {\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections: try again\"}";
 
 /// After an error of accept(2), such as too many open files.

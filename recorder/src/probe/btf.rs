@@ -175,7 +175,12 @@ impl KernelTypes {
             if name_offset == 0 || self.string_is(name_offset, "") {
                 let inner = self.member(member_type, name, depth + 1, members);
                 if let Some((inner, found)) = inner {
-                    return Some((offset.checked_add(inner)?, found));
+                    let sum = offset.checked_add(inner);
+                    if sum.is_none() {
+                        // Of such types no other member is believed either.
+                        *members = 0;
+                    }
+                    return Some((sum?, found));
                 }
             } else if self.string_is(name_offset, name) {
                 return Some((offset, member_type));
