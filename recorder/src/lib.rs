@@ -7,6 +7,8 @@ pub mod loss;
 
 pub mod clock;
 
+pub mod json;
+
 pub mod trigger;
 
 #[cfg(feature = "capture")]

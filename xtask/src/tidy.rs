@@ -51,6 +51,7 @@ const MODULES: &[Module] = &[
     Module { name: "config", uses: Uses::Only(&["event", "clock", "trigger"]) },
     Module { name: "loss", uses: Uses::Above },
     Module { name: "clock", uses: Uses::Above },
+    Module { name: "json", uses: Uses::Only(&[]) },
     Module { name: "trigger", uses: Uses::Above },
     Module { name: "probe", uses: Uses::Above },
     Module { name: "ring", uses: Uses::Above },

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     dispatch::{Order, OrderError, keep},
+    json::{self, JsonError},
     recorder::DumpError,
     snapshot::WriteError,
     trigger::{Trigger, signature},
@@ -104,10 +105,11 @@ pub(super) async fn json_body(request: Request) -> Result<(HeaderMap, Bytes), Re
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     // An empty body asks for the defaults.
     let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|error| {
-        let status = match error.classify() {
-            serde_json::error::Category::Data => StatusCode::UNPROCESSABLE_ENTITY,
-            _ => StatusCode::BAD_REQUEST,
+    json::parse(body).map_err(|error| {
+        let status = match &error {
+            JsonError::Text(error) if error.is_data() => StatusCode::UNPROCESSABLE_ENTITY,
+            JsonError::Text(_) => StatusCode::BAD_REQUEST,
+            JsonError::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
         };
         Refusal::new(status, format!("the body is not understood: {error}"))
     })

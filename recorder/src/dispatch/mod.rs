@@ -26,6 +26,7 @@ use metrics::Metrics;
 use crate::{
     clock::{self, ClockAnchor},
     config::{TriggerConfig, trigger::Access},
+    json,
     recorder::{DumpError, DumpRequest, Dumper, RecorderError, Taken},
     snapshot::{Target, WriteError},
     trigger::{
@@ -381,7 +382,7 @@ fn recall(path: &std::path::Path) -> Memory {
         use std::io::Read as _;
         let mut text = Vec::new();
         fs::File::open(path)?.take(MEMORY_BYTES_MAX).read_to_end(&mut text)?;
-        Ok(serde_json::from_slice(&text)?)
+        json::parse(&text).map_err(std::io::Error::other)
     };
     match read() {
         Ok(memory) => memory,

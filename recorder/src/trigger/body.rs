@@ -3,10 +3,14 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::Value;
 
 use super::{NAME_BYTES_MAX, Trigger, VALUE_BYTES_MAX, signature::fingerprint};
+use crate::json;
 
 /// Alerts looked at in one message; the rest is counted as left out.
 pub const ALERTS_MAX: usize = 1024;
@@ -48,8 +52,7 @@ impl fmt::Display for BodyError {
 impl std::error::Error for BodyError {}
 
 fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, BodyError> {
-    // The nesting has a limit of 128 inside serde_json.
-    serde_json::from_slice(body).map_err(|error| BodyError(format!("no {what}: {error}")))
+    json::parse(body).map_err(|error| BodyError(format!("no {what}: {error}")))
 }
 
 /// A label's value: text, or what a template made of it.
@@ -64,7 +67,7 @@ fn words(value: &Value) -> String {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AlertsBody {
-    alerts: Vec<AlertBody>,
+    alerts: Alerts,
     #[serde(default)]
     version: Option<Value>,
     #[serde(default)]
@@ -73,6 +76,38 @@ struct AlertsBody {
     external_url: Value,
     #[serde(default)]
     truncated_alerts: u64,
+}
+
+/// As many alerts as are looked at, and how many there are.
+struct Alerts {
+    kept: Vec<AlertBody>,
+    total: usize,
+}
+
+impl<'de> Deserialize<'de> for Alerts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Alerts, D::Error> {
+        deserializer.deserialize_seq(Alerts { kept: Vec::new(), total: 0 })
+    }
+}
+
+impl<'de> Visitor<'de> for Alerts {
+    type Value = Alerts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of alerts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut alerts: A) -> Result<Alerts, A::Error> {
+        while self.kept.len() < ALERTS_MAX {
+            let Some(alert) = alerts.next_element()? else { break };
+            self.kept.push(alert);
+        }
+        self.total = self.kept.len();
+        while alerts.next_element::<IgnoredAny>()?.is_some() {
+            self.total += 1;
+        }
+        Ok(self)
+    }
 }
 
 #[derive(Deserialize)]
@@ -123,12 +158,12 @@ pub fn grafana(body: &[u8]) -> Result<Message, BodyError> {
 
 fn alerts(source: &str, body: AlertsBody) -> Message {
     let group_key = words(&body.group_key);
-    let total = body.alerts.len();
+    let Alerts { kept, total } = body.alerts;
     let mut message = Message {
-        left_out: body.truncated_alerts.saturating_add(total.saturating_sub(ALERTS_MAX) as u64),
+        left_out: body.truncated_alerts.saturating_add((total - kept.len()) as u64),
         ..Message::default()
     };
-    for alert in body.alerts.into_iter().take(ALERTS_MAX) {
+    for alert in kept {
         if !words(&alert.status).eq_ignore_ascii_case("resolved") {
             let mut trigger = alert_trigger(source, alert, &group_key);
             trigger.link(source, words(&body.external_url));
@@ -404,6 +439,19 @@ mod tests {
             assert!(alertmanager(wrong.as_bytes()).is_err(), "{wrong:.40}");
         }
         assert!(alertmanager(&text.as_bytes()[..text.len() - 1]).is_err());
+    }
+
+    /// A small message of empty alerts took three hundred times its size of memory:
+    /// found by the fuzzer.
+    #[test]
+    fn alerts_beyond_the_limit_are_counted_and_not_kept() {
+        let body = |count: usize| format!("{{\"alerts\":[{}{{}}]}}", "{},".repeat(count - 1));
+        let message = alertmanager(body(ALERTS_MAX + 500).as_bytes()).unwrap();
+        assert_eq!((message.firing.len(), message.left_out), (ALERTS_MAX, 500));
+        let error = alertmanager(body(700_000).as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("65536 values"), "{error}");
+        let error = generic(format!("[{}0]", "0,".repeat(1_000_000)).as_bytes(), None).unwrap_err();
+        assert!(error.to_string().contains("65536 values"), "{error}");
     }
 
     #[test]

@@ -15,9 +15,11 @@ use crate::{MEMORY_BYTES_MAX, Target, mutate};
 /// The longest input, where a target does not say otherwise.
 const BYTES_MAX: usize = 64 << 10;
 
-/// What a message of 64 KiB may take: one may have 2 MiB, and the daemon has a bound.
+/// What a message may take, however long it is: it has at most 65,536 values, and the
+/// dearest are maps of one entry, for which the library takes 640 bytes each. One
+/// message is taken apart at a time.
 #[cfg(feature = "capture")]
-const MESSAGE_MEMORY_BYTES_MAX: usize = 4 << 20;
+const MESSAGE_MEMORY_BYTES_MAX: usize = 32 << 20;
 
 const PLAIN: Target = Target {
     name: "",
