@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     path::Path,
     process::Command,
 };
@@ -10,7 +10,7 @@ use std::{
 use recorder_tests::{
     TestDirectory,
     figures::{Section, target},
-    run, wait_until,
+    free_address, run, wait_until,
 };
 
 use crate::{
@@ -22,13 +22,6 @@ use crate::{
 /// Clients at the same time.
 const CLIENTS: &str = "50";
 
-/// A port nobody has. Another program could take it before the server does; then the
-/// server says so and the run ends.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
-    listener.local_addr().expect("its number").port()
-}
-
 fn wait_for_port(port: u16, log: &Path) {
     let what = format!("a server on port {port}, which logs to {}", log.display());
     wait_until(&what, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
@@ -36,7 +29,7 @@ fn wait_for_port(port: u16, log: &Path) {
 
 /// Redis: many small calls on few connections.
 pub(crate) fn redis(plan: &Plan, directory: &TestDirectory, quiet: &mut Quiet) -> Section {
-    let (port, log) = (free_port(), directory.join("redis.log"));
+    let (port, log) = (free_address().port(), directory.join("redis.log"));
     let place = directory.path().to_string_lossy().into_owned();
     let port_word = port.to_string();
     let arguments = ["--port", &port_word, "--bind", "127.0.0.1", "--save", "", "--dir", &place];
@@ -72,7 +65,7 @@ fn csv_rate(line: &str) -> Option<f64> {
 
 /// nginx: with connections that stay, and with one for each request.
 pub(crate) fn nginx(plan: &Plan, directory: &TestDirectory, quiet: &mut Quiet) -> Vec<Section> {
-    let (port, log) = (free_port(), directory.join("nginx.log"));
+    let (port, log) = (free_address().port(), directory.join("nginx.log"));
     let config = directory.join("nginx.conf");
     fs::write(&config, nginx_config(directory, port)).expect("a configuration");
     fs::write(directory.join("page.html"), "0123456789abcde\n".repeat(64)).expect("a page");

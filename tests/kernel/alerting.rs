@@ -3,14 +3,13 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use recorder_tests::{
-    RecorderProcess, Start, TestDirectory, binary, http::Server, run, skip, text, unpacked,
-    wait_until,
+    RecorderProcess, Start, TestDirectory, binary, free_address, http::Server, run, skip, text,
+    this_host, unpacked, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -32,16 +31,6 @@ impl Drop for Service {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address")
-}
-
-fn this_host() -> String {
-    fs::read_to_string("/proc/sys/kernel/hostname").expect("a name").trim().to_string()
 }
 
 /// Starts Alertmanager with the recorder as its receiver.

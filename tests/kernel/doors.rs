@@ -9,9 +9,9 @@ use std::{
 };
 
 use recorder_tests::{
-    Child, Counts, RecorderProcess, Start, TestDirectory, binary,
+    Child, Counts, RecorderProcess, Start, TestDirectory, binary, free_address,
     http::{Answer, Server, timed},
-    run, text, wait_for, wait_until,
+    run, text, this_host, wait_for, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -28,10 +28,6 @@ fn alert(name: &str, instance: &str, fingerprint: &str) -> Value {
             "generatorURL": "http://prom/graph",
         }],
     })
-}
-
-fn this_host() -> String {
-    fs::read_to_string("/proc/sys/kernel/hostname").expect("a name").trim().to_string()
 }
 
 #[track_caller]
@@ -488,9 +484,7 @@ fn sockets_of_a_service_manager_are_taken() {
     }
     let directory = TestDirectory::new();
     let socket = directory.join("inherited");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = free.local_addr().expect("its address").to_string();
-    drop(free);
+    let address = free_address().to_string();
     let mut command = Command::new("systemd-socket-activate");
     command.arg("--listen").arg(&socket).args(["--listen", &address]).arg(binary());
     command.args(["record", "--socket", "/nonexistent/socket", "--snapshots"]);

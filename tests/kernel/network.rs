@@ -8,7 +8,8 @@ use std::{
 };
 
 use recorder_tests::{
-    Child, RecorderProcess, has_program, kind, of_pid, one, run, skip, text, wait_for, wait_until,
+    Child, RecorderProcess, SILENT_PEER, has_program, kind, of_pid, one, run, skip, text, wait_for,
+    wait_until,
 };
 use serde_json::Value;
 
@@ -209,11 +210,6 @@ fn a_connection_that_is_aborted_has_a_reset_on_both_sides() {
     assert_eq!((&received["pid"], &received["state"]), (&server.into(), &"ESTABLISHED".into()));
     assert_eq!((&sent["local"], &sent["remote"]), (&received["remote"], &received["local"]));
 }
-
-/// A network of its own with a peer that never answers.
-const SILENT_PEER: &str = "ip link set lo up && ip link add silent0 type veth peer name silent1 \
-    && ip addr add 192.0.2.1/24 dev silent0 && ip link set silent0 up && ip link set silent1 up \
-    && ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev silent0";
 
 #[test]
 fn a_segment_that_is_sent_again_is_told() {

@@ -12,8 +12,8 @@ use std::{
 };
 
 use recorder_tests::{
-    Child, Ended, MemoryGroup, Pipe, RecorderProcess, has_program, number, rename_thread, run,
-    skip, take_memory, text, wait_for, wait_until,
+    Child, Ended, MemoryGroup, Pipe, RecorderProcess, SILENT_PEER, has_program, number,
+    rename_thread, run, skip, take_memory, text, wait_for, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -276,11 +276,6 @@ fn a_rate_of_resets_takes_one_snapshot() {
     let trigger = assert_fires_once(&recorder, "resets", || refused(c"reset-test", 60));
     assert!(text(&trigger["reason"]).starts_with("40 TCP resets within "), "{trigger}");
 }
-
-/// A network of its own with a peer that never answers.
-const SILENT_PEER: &str = "ip link set lo up && ip link add silent0 type veth peer name silent1 \
-    && ip addr add 192.0.2.1/24 dev silent0 && ip link set silent0 up && ip link set silent1 up \
-    && ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev silent0";
 
 #[test]
 fn a_rate_of_retransmissions_takes_one_snapshot() {

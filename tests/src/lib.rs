@@ -72,6 +72,24 @@ pub fn unpacked(package: &str) -> Option<std::path::PathBuf> {
     Some(folder.join(package)).filter(|folder| folder.is_dir())
 }
 
+/// What a shell does in a network of its own, so that it has a peer that never answers.
+pub const SILENT_PEER: &str = "ip link set lo up && ip link add silent0 type veth peer name silent1 \
+    && ip addr add 192.0.2.1/24 dev silent0 && ip link set silent0 up && ip link set silent1 up \
+    && ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev silent0";
+
+/// What this host is called.
+pub fn this_host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    name.trim().to_string()
+}
+
+/// An address that was free a moment ago. Another program could take it before the
+/// server that is meant to does; then the server says so.
+pub fn free_address() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address")
+}
+
 /// Whether a program of this name can be started.
 pub fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
