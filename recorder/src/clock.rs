@@ -44,6 +44,11 @@ impl ClockAnchor {
         ClockAnchor { monotonic_ns: before + (after - before) / 2, wall_ns }
     }
 
+    /// The wall time of the reading, whole seconds since 1970.
+    pub fn wall_s(&self) -> i64 {
+        self.wall_ns.div_euclid(1_000_000_000)
+    }
+
     /// The wall time of a moment of the kernel's clock, nanoseconds since 1970.
     pub fn wall_ns(&self, monotonic_ns: u64) -> i64 {
         let offset = i128::from(monotonic_ns) - i128::from(self.monotonic_ns);

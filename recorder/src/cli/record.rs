@@ -503,16 +503,18 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-fn dump_by_signal(dispatcher: &Dispatcher) {
-    let trigger = Trigger::new("signal", "SIGUSR2");
-    let message = Message { firing: vec![trigger], ..Message::default() };
-    // What becomes of it stands in the log.
-    dispatcher.offer(Incoming {
-        door: "signal",
-        message,
-        local: true,
-        before_ns: None,
-        after_ns: None,
+fn dump_by_signal(dispatcher: &Arc<Dispatcher>) {
+    let dispatcher = Arc::clone(dispatcher);
+    // A disk that hangs must not hold up the thread that answers everybody. What
+    // becomes of the trigger stands in the log.
+    tokio::task::spawn_blocking(move || {
+        dispatcher.offer(Incoming {
+            door: "signal",
+            message: Message::one(Trigger::new("signal", "SIGUSR2")),
+            local: true,
+            before_ns: None,
+            after_ns: None,
+        })
     });
 }
 

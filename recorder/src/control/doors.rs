@@ -3,11 +3,11 @@
 //! An answer comes before the snapshot is taken: whoever waits for it gives up after
 //! seconds and calls again.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use axum::{
-    Extension, Json,
-    extract::{Request, State},
+    Json,
+    extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
 use bytes::Bytes;
@@ -19,7 +19,8 @@ use super::{
     serve::Caller,
 };
 use crate::{
-    config::trigger::Access,
+    clock::ClockAnchor,
+    config::{TriggerConfig, trigger::Access},
     dispatch::Incoming,
     trigger::{
         body::{self, BodyError, CloudEvent, Message, PagerDutyError},
@@ -41,19 +42,29 @@ const PAGERDUTY_DELIVERY: &str = "x-webhook-id";
 const PAGERDUTY_OLD_S: i64 = 1800;
 
 /// A request at a door.
-struct Call {
+pub(super) struct Call {
     serving: Serving,
     caller: Caller,
-    access: Access,
+    config: Arc<TriggerConfig>,
     headers: HeaderMap,
     body: Bytes,
 }
 
-impl Call {
-    async fn new(serving: Serving, caller: Caller, request: Request) -> Result<Call, Refusal> {
+impl FromRequest<Serving> for Call {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, serving: &Serving) -> Result<Call, Refusal> {
+        let caller = request.extensions().get::<Caller>().copied();
+        let caller = caller.ok_or_else(|| Refusal::failed("nobody is behind the connection"))?;
         let (headers, body) = json_body(request).await?;
-        let access = serving.dispatcher.access();
-        Ok(Call { serving, caller, access, headers, body })
+        let config = serving.dispatcher.config();
+        Ok(Call { serving: serving.clone(), caller, config, headers, body })
+    }
+}
+
+impl Call {
+    fn access(&self) -> &Access {
+        &self.config.access
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {
@@ -67,31 +78,31 @@ impl Call {
     /// Whoever uses the control socket is believed. Over TCP a token is asked for as
     /// soon as there is any secret: behind a proxy everybody comes from this host.
     fn has_token(&self) -> Result<(), Unproven> {
-        if self.caller == Caller::Control || !self.access.has_secret() {
+        if self.caller == Caller::Control || !self.access().has_secret() {
             return Ok(());
         }
-        signature::bearer(self.header(header::AUTHORIZATION.as_str()), &self.access.tokens)
+        signature::bearer(self.header(header::AUTHORIZATION.as_str()), &self.access().tokens)
     }
 
     fn is_from_grafana(&self) -> Result<(), Unproven> {
         let signature = self.header(GRAFANA_SIGNATURE);
-        if self.access.grafana.is_empty() || signature.is_none() {
+        if self.access().grafana.is_empty() || signature.is_none() {
             return self.has_token();
         }
-        let name = self.access.grafana_timestamp_header.as_deref();
+        let name = self.access().grafana_timestamp_header.as_deref();
         let timestamp = name.and_then(|name| self.header(name));
         if name.is_some() && timestamp.is_none() {
             return Err(Unproven::Missing);
         }
-        signature::grafana(signature, timestamp, &self.body, &self.access.grafana, now_s())
+        signature::grafana(signature, timestamp, &self.body, &self.access().grafana, now_s())
     }
 
     fn is_from_pagerduty(&self) -> Result<(), Unproven> {
         let signatures = self.header(PAGERDUTY_SIGNATURE);
-        if self.access.pagerduty.is_empty() || signatures.is_none() {
+        if self.access().pagerduty.is_empty() || signatures.is_none() {
             return self.has_token();
         }
-        signature::pagerduty(signatures, &self.body, &self.access.pagerduty)
+        signature::pagerduty(signatures, &self.body, &self.access().pagerduty)
     }
 
     /// Hands a message in and words the answer.
@@ -109,7 +120,7 @@ impl Call {
         })
         .await?;
         let named = |name: &str| Answer {
-            id: Some(name.trim_end_matches(".kfr").to_string()),
+            id: Path::new(name).file_stem().map(|id| id.to_string_lossy().into_owned()),
             path: Some(dispatcher.path(name).to_string_lossy().into_owned()),
             ..Answer::default()
         };
@@ -132,7 +143,7 @@ impl Call {
 }
 
 fn now_s() -> i64 {
-    crate::clock::ClockAnchor::now().wall_ns.div_euclid(1_000_000_000)
+    ClockAnchor::now().wall_s()
 }
 
 /// What a door answers.
@@ -142,35 +153,20 @@ fn unproven(error: Unproven) -> Refusal {
     Refusal::new(StatusCode::UNAUTHORIZED, error)
 }
 
-pub(super) async fn alertmanager(
-    State(serving): State<Serving>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Answered {
-    let call = Call::new(serving, caller, request).await?;
+pub(super) async fn alertmanager(call: Call) -> Answered {
     call.has_token().map_err(unproven)?;
     call.answer("alertmanager", body::alertmanager(&call.body)).await
 }
 
-pub(super) async fn grafana(
-    State(serving): State<Serving>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Answered {
-    let call = Call::new(serving, caller, request).await?;
+pub(super) async fn grafana(call: Call) -> Answered {
     call.is_from_grafana().map_err(unproven)?;
     call.answer("grafana", body::grafana(&call.body)).await
 }
 
-pub(super) async fn pagerduty(
-    State(serving): State<Serving>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Answered {
-    let call = Call::new(serving, caller, request).await?;
+pub(super) async fn pagerduty(call: Call) -> Answered {
     call.is_from_pagerduty().map_err(unproven)?;
     let delivery = call.header_text(PAGERDUTY_DELIVERY);
-    let events = &call.access.pagerduty_events;
+    let events = &call.access().pagerduty_events;
     match body::pagerduty(&call.body, delivery, events, now_s(), PAGERDUTY_OLD_S) {
         Ok(message) => call.answer("pagerduty", Ok(message)).await,
         Err(PagerDutyError::Body(error)) => call.answer("pagerduty", Err(error)).await,
@@ -181,12 +177,7 @@ pub(super) async fn pagerduty(
     }
 }
 
-pub(super) async fn generic(
-    State(serving): State<Serving>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Answered {
-    let call = Call::new(serving, caller, request).await?;
+pub(super) async fn generic(call: Call) -> Answered {
     call.has_token().map_err(unproven)?;
     let event = call.header_text("ce-id").map(|id| CloudEvent {
         id: id.to_string(),

@@ -121,8 +121,9 @@ fn may_control(serving: &Serving, caller: Caller, headers: &HeaderMap) -> Result
     if caller == Caller::Control {
         return Ok(());
     }
-    let access = serving.dispatcher.access();
-    if access.tokens.is_empty() {
+    let config = serving.dispatcher.config();
+    let tokens = &config.access.tokens;
+    if tokens.is_empty() {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
             "over TCP this takes a token: name a file with one as token_file in [access], or use \
@@ -130,8 +131,7 @@ fn may_control(serving: &Serving, caller: Caller, headers: &HeaderMap) -> Result
         ));
     }
     let said = headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
-    signature::bearer(said, &access.tokens)
-        .map_err(|error| Refusal::new(StatusCode::UNAUTHORIZED, error))
+    signature::bearer(said, tokens).map_err(|error| Refusal::new(StatusCode::UNAUTHORIZED, error))
 }
 
 async fn dump(

@@ -25,7 +25,7 @@ use metrics::Metrics;
 
 use crate::{
     clock::{self, ClockAnchor},
-    config::{TriggerConfig, trigger::Access},
+    config::TriggerConfig,
     json,
     recorder::{DumpError, DumpRequest, Dumper, RecorderError, Taken},
     snapshot::{Target, WriteError},
@@ -156,9 +156,9 @@ impl Dispatcher {
         self.changed.notify_all();
     }
 
-    /// Who may ask for what.
-    pub fn access(&self) -> Access {
-        self.state().config.access.clone()
+    /// The settings in force.
+    pub fn config(&self) -> Arc<TriggerConfig> {
+        Arc::clone(&self.state().config)
     }
 
     /// The recording snapshots are taken of.
@@ -218,7 +218,7 @@ impl Dispatcher {
 
     /// Takes the snapshot a person asked for, now, and answers when it is durable.
     pub fn order(&self, order: Order) -> Result<Taken, OrderError> {
-        let config = Arc::clone(&self.state().config);
+        let config = self.config();
         let by = order.trigger.source.clone();
         if let Some(why) = self.no_room(&config) {
             self.metrics.snapshots.with_label_values(&[source(&by), "failed"]).inc();
@@ -334,7 +334,7 @@ impl Dispatcher {
         self.metrics.last_bytes.set(taken.written.bytes as f64);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.metrics.last_at.set(now.as_secs_f64());
-        let config = Arc::clone(&self.state().config);
+        let config = self.config();
         match keep::tidy(self.dumper.directory(), &config.keep) {
             Ok(gone) => gone.iter().for_each(|name| tracing::info!("{name} expired: removed")),
             Err(error) => tracing::error!("old snapshots are not removed: {error}"),

@@ -127,7 +127,7 @@ impl Dispatcher {
         }
         self.offer(Incoming {
             door: "rule",
-            message: Message { firing: vec![trigger], ..Message::default() },
+            message: Message::one(trigger),
             local: true,
             before_ns: firing.before_ns,
             after_ns: firing.after_ns,

@@ -195,8 +195,7 @@ pub fn snapshot_name(host: &Header, clock: &ClockAnchor, source: &str) -> String
         let word = word.trim_start_matches('.');
         if word.is_empty() { otherwise.to_string() } else { word.to_string() }
     };
-    let seconds = clock.wall_ns.div_euclid(1_000_000_000);
-    let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+    let time = jiff::Timestamp::from_second(clock.wall_s()).unwrap_or_default();
     let mut seed = host.boot_id.clone().into_bytes();
     seed.extend(clock.monotonic_ns.to_le_bytes());
     seed.extend(NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes());

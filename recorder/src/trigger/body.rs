@@ -30,7 +30,8 @@ pub struct Message {
 }
 
 impl Message {
-    fn one(trigger: Trigger) -> Message {
+    /// One alert that fires.
+    pub fn one(trigger: Trigger) -> Message {
         Message { firing: vec![trigger], ..Message::default() }
     }
 

@@ -159,7 +159,7 @@ impl Policy {
 
     /// Triggered snapshots in the last hour, the planned one included.
     pub fn in_last_hour(&mut self, now: &ClockAnchor) -> usize {
-        let now_s = now.wall_ns.div_euclid(1_000_000_000);
+        let now_s = now.wall_s();
         let recent = |taken: &i64| *taken > now_s - HOUR_S && *taken <= now_s + AHEAD_S;
         self.memory.taken_s.retain(recent);
         self.memory.taken_s.len() + usize::from(self.planned.is_some())
@@ -247,7 +247,7 @@ impl Policy {
             return None;
         }
         if let Some(seen) = self.memory.seen.get_mut(key) {
-            seen.last_s = now.wall_ns.div_euclid(1_000_000_000);
+            seen.last_s = now.wall_s();
             return Some(seen.name.clone());
         }
         let planned = self.planned.as_ref()?;
@@ -260,7 +260,7 @@ impl Policy {
         if taken < most {
             return None;
         }
-        let now_s = now.wall_ns.div_euclid(1_000_000_000);
+        let now_s = now.wall_s();
         let oldest = self.memory.taken_s.front().copied().unwrap_or(now_s);
         Some(Decision::Refused {
             why: format!("{taken} triggered snapshots in the last hour, at most {most} are taken"),
@@ -278,7 +278,7 @@ impl Policy {
     /// The planned snapshot at once: at the end nothing can be waited for.
     pub fn take(&mut self, now: &ClockAnchor) -> Option<Planned> {
         let planned = self.planned.take()?;
-        let now_s = now.wall_ns.div_euclid(1_000_000_000);
+        let now_s = now.wall_s();
         self.frozen_at_ns = Some(now.monotonic_ns);
         self.memory.taken_s.push_back(now_s);
         for key in keys(&planned.trigger) {
