@@ -1,7 +1,7 @@
 //! The window against the simplest one there is: a list of everything that was ever
 //! pushed, with times and classes.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::HashSet};
 
 use recorder::{
     context::{Processes, ThreadFacts},
@@ -71,6 +71,8 @@ struct Model {
     initial: Processes,
     /// Events found missing for want of memory: the tests are to see some.
     evicted: u64,
+    /// Numbers of events that were gone when the last dump let go.
+    gone_by_dumps: HashSet<u64>,
     /// Nothing was said that no clock says.
     is_sane: bool,
     /// The clock never went back: the kernel's does not.
@@ -146,10 +148,20 @@ impl Model {
             gap_ns: 0,
             initial,
             evicted: 0,
+            gone_by_dumps: HashSet::new(),
             is_sane: true,
             is_monotonic: true,
             limits_changed: false,
         }
+    }
+
+    /// When the last dump lets go: what is gone by now may have gone because older
+    /// blocks gave no memory back while it held them. The hole stays when it is over.
+    fn let_go(&mut self) {
+        let kept = decoded(&self.window.freeze());
+        let kept: HashSet<u64> = kept.iter().map(|(made, _)| number(made)).collect();
+        let all = 0..self.pushed.len() as u64;
+        self.gone_by_dumps = all.filter(|number| !kept.contains(number)).collect();
     }
 
     fn step(&mut self, step: &Step) {
@@ -173,6 +185,9 @@ impl Model {
             Step::Release { which } => {
                 if *which < self.held.len() {
                     self.held.remove(*which).check();
+                    if self.held.is_empty() {
+                        self.let_go();
+                    }
                 }
             }
             Step::Limits(limits) => {
@@ -316,7 +331,9 @@ impl Model {
             return;
         }
         for class in Class::RECORDED {
-            let of_class = young_missing.clone().filter(|(_, of)| *of == class);
+            let of_class = young_missing
+                .clone()
+                .filter(|(made, of)| *of == class && !self.gone_by_dumps.contains(&number(made)));
             let Some(gone_ns) = of_class.map(|(made, _)| made.ts_ns).max() else { continue };
             let least_ns = gone_ns.saturating_sub(SEGMENT_SPAN_NS + self.gap_ns + LAG_NS);
             let older = kept.iter().find(|(kept, of)| *of >= class && kept.ts_ns < least_ns);
