@@ -117,17 +117,19 @@ impl Block {
         }
     }
 
-    /// What it takes: its bytes, and itself with what the allocator keeps of it. On a
-    /// quiet host with many CPUs that is more than the frame.
+    /// What it takes: its bytes and itself.
     pub(super) fn bytes(&self) -> u64 {
-        const ITSELF: u64 = size_of::<Block>() as u64 + 32;
-        ITSELF
+        ITSELF_BYTES
             + match self {
                 Block::Sealed(block) => block.frame.len() as u64,
                 Block::Handed(block) => block.held_bytes,
             }
     }
 }
+
+/// What a block takes beside its bytes, with what the allocator keeps of it. On a quiet
+/// host with many CPUs that is more than the frame.
+pub(super) const ITSELF_BYTES: u64 = size_of::<Block>() as u64 + 32;
 
 pub(super) fn seal(columns: &Columns, meta: BlockMeta) -> SealedBlock {
     let raw = columns.to_bytes(meta.class, meta.cpu);

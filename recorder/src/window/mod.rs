@@ -271,6 +271,11 @@ impl Window {
 
     /// Drops what is older than the window, then what does not fit.
     fn evict(&mut self) {
+        self.evict_for(0);
+    }
+
+    /// The same, so that `more` bytes fit within the bound as well.
+    fn evict_for(&mut self, more: u64) {
         self.unpin();
         let oldest_ns = self.now_ns.saturating_sub(self.limits.span_ns);
         while self.segments.front().is_some_and(|segment| segment.last_ns < oldest_ns) {
@@ -293,7 +298,7 @@ impl Window {
         // A dump that takes so long that the eighth is full (a disk that hangs): only
         // blocks it does not hold give memory back, then what is still open, then
         // what is known of threads.
-        let bytes_max = self.limits.bytes_max;
+        let bytes_max = self.limits.bytes_max.saturating_sub(more);
         let is_ours = |block: &Block| !block.is_shared();
         self.evict_down_to(bytes_max, Window::bytes, &is_ours);
         if self.bytes() > bytes_max {
@@ -301,7 +306,7 @@ impl Window {
             self.evict_down_to(bytes_max, Window::bytes, &is_ours);
         }
         if self.bytes() > bytes_max {
-            self.cut_baseline();
+            self.cut_baseline(bytes_max);
         }
         while self.segments.front().is_some_and(|segment| segment.blocks.is_empty()) {
             self.segments.pop_front();
@@ -318,7 +323,8 @@ impl Window {
     }
 
     /// Drops blocks to which `may_go` agrees until `bytes` are at most `most`: the
-    /// least precious first, of each class the oldest first.
+    /// least precious first, of each class the oldest first. State goes in the order of
+    /// time whoever holds it: the baseline is what was before the oldest that is left.
     fn evict_down_to(
         &mut self,
         most: u64,
@@ -326,6 +332,7 @@ impl Window {
         may_go: &dyn Fn(&Block) -> bool,
     ) {
         for class in [Class::Bulk, Class::Precious, Class::State] {
+            let may_go = if class == Class::State { &|_: &Block| true } else { may_go };
             for place in 0..=self.segments.len() {
                 while bytes(self) > most && self.evict_from(place, class, may_go) {}
                 if bytes(self) <= most {
@@ -336,9 +343,14 @@ impl Window {
     }
 
     /// Drops the oldest block of a class in a segment, the open one behind the last.
-    /// State goes together, so that it is taken into account in the order of time.
+    /// State goes together, so that it is taken into account in the order of time: with
+    /// what is open, too, where the segment is. An exit of one CPU that went while the
+    /// fork before it was in the columns of another left a thread behind for ever.
     fn evict_from(&mut self, place: usize, class: Class, may_go: &dyn Fn(&Block) -> bool) -> bool {
         let goes = |block: &Block| block.meta().class == class && may_go(block);
+        if class == Class::State && place == self.segments.len() {
+            (0..self.open.len() as u16).for_each(|cpu| self.seal_open(cpu, class));
+        }
         let blocks = match self.segments.get_mut(place) {
             Some(segment) => &mut segment.blocks,
             None => &mut self.current,
@@ -357,9 +369,9 @@ impl Window {
 
     /// The last resort: threads lose their words before the bound is broken. A baseline
     /// that a dump shares gives no memory back.
-    fn cut_baseline(&mut self) {
+    fn cut_baseline(&mut self, bytes_max: u64) {
         let most = baseline_bytes_max(self.limits);
-        let room = self.limits.bytes_max.saturating_sub(self.bytes() - self.baseline.bytes());
+        let room = bytes_max.saturating_sub(self.bytes() - self.baseline.bytes());
         if let Some(baseline) = Arc::get_mut(&mut self.baseline) {
             baseline.set_bytes_max(room.min(most));
             baseline.set_bytes_max(most);
@@ -395,7 +407,10 @@ impl Window {
     /// Hands the window over as it is: sealed blocks by reference, open columns
     /// as they stand. Recording goes on in empty ones.
     pub fn freeze(&mut self) -> FrozenWindow {
-        self.evict();
+        // Columns that are handed over become blocks, and all of it is held from then
+        // on: there is no making room afterwards.
+        let handed = self.open.iter().flatten().filter(|open| !open.columns.is_empty()).count();
+        self.evict_for(handed as u64 * block::ITSELF_BYTES);
         for (cpu, classes) in self.open.iter_mut().enumerate() {
             for (open, class) in classes.iter_mut().zip(Class::RECORDED) {
                 if open.columns.is_empty() {

@@ -268,6 +268,10 @@ impl Model {
 
     fn freeze(&mut self) {
         let frozen = self.window.freeze();
+        // What it hands over counts from then on, and nothing of it can be taken back:
+        // with sixteen dumps that hang the next one broke the bound by a hundred bytes.
+        let (bytes, most) = (self.window.bytes(), self.setup.limits.bytes_max);
+        assert!(self.limits_changed || bytes <= most, "{bytes} bytes frozen, at most {most}");
         let kept = decoded(&frozen);
         for (made, class) in &kept {
             assert_eq!(Class::of(&made.as_event(), Abi::X86_64), *class, "{made:?}");
