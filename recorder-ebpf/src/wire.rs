@@ -208,7 +208,7 @@ pub mod lost {
 }
 
 /// Kinds counted per CPU; a kind's number is its place.
-pub const KINDS_MAX: usize = 16;
+pub const KINDS_MAX: usize = 32;
 
 /// Counters of one CPU, a value of the map `COUNTERS`. None of them is ever reset.
 ///

@@ -6,7 +6,9 @@ use crate::{
 };
 
 /// The layout this program writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+///
+/// 1: an entry of the index has room for the kinds up to 15. 2: it says for how many.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The end of a snapshot's name.
 pub const EXTENSION: &str = "kfr";
@@ -33,18 +35,24 @@ pub(super) const TAG_TRAILER: [u8; 4] = *b"KFRT";
 /// size, the tag, the version and the checksum.
 pub(super) const SKIPPABLE_HEAD_BYTES: usize = 8 + 4 + 4 + 4;
 
-/// Bytes of an entry of the index.
-pub(super) const INDEX_ENTRY_BYTES: usize = 40 + 4 * KINDS_MAX;
+/// Bytes of an entry of the index before the counts of kinds.
+const INDEX_ENTRY_BYTES: usize = 40;
+
+/// The most bytes of an entry of the index.
+const INDEX_ENTRY_BYTES_MAX: usize = INDEX_ENTRY_BYTES + 4 * KINDS_MAX;
+
+/// Kinds an entry of version 1 counts: it says 0 where later ones say how many.
+const KINDS_OF_VERSION_1: usize = 16;
 
 /// The largest header, index or trailer a reader takes.
-pub(super) const SKIPPABLE_BYTES_MAX: usize = 64 << 20;
+pub(super) const SKIPPABLE_BYTES_MAX: usize = 100 << 20;
 
 /// The most frames a reader takes: a window of as many blocks as it may have, and what
 /// is around.
 pub(super) const FRAMES_MAX: usize = 1 << 20;
 
 // What is written must be read again: context and unfinished calls need few blocks more.
-const _: () = assert!((BLOCKS_MAX + 100_000) * INDEX_ENTRY_BYTES <= SKIPPABLE_BYTES_MAX);
+const _: () = assert!((BLOCKS_MAX + 100_000) * INDEX_ENTRY_BYTES_MAX <= SKIPPABLE_BYTES_MAX);
 const _: () = assert!(BLOCKS_MAX + 100_000 <= FRAMES_MAX);
 
 /// Where a block lies and what it is.
@@ -68,21 +76,35 @@ impl BlockEntry {
         out.extend(self.frame_bytes.to_le_bytes());
         out.extend(self.raw_bytes.to_le_bytes());
         out.extend(self.crc.to_le_bytes());
-        out.extend([self.meta.class as u8, 0]);
+        // Kinds behind the last that occurs are left out: most blocks have calls only.
+        let kinds = self.meta.kinds;
+        let used = kinds.iter().rposition(|count| *count != 0).map_or(1, |last| last + 1);
+        out.extend([self.meta.class as u8, used as u8]);
         out.extend(self.meta.cpu.to_le_bytes());
         out.extend(self.meta.first_ns.to_le_bytes());
         out.extend(self.meta.last_ns.to_le_bytes());
-        for count in self.meta.kinds {
+        for count in kinds.iter().take(used) {
             out.extend(count.to_le_bytes());
         }
     }
 
-    pub(super) fn get(bytes: &[u8]) -> Option<BlockEntry> {
+    /// Takes an entry off the front of `bytes`.
+    pub(super) fn get(bytes: &mut &[u8]) -> Option<BlockEntry> {
+        let used = match *bytes.get(21)? {
+            0 => KINDS_OF_VERSION_1,
+            used => usize::from(used),
+        };
+        let (entry, rest) = bytes.split_at_checked(INDEX_ENTRY_BYTES + 4 * used)?;
+        *bytes = rest;
+        Self::read(entry, used)
+    }
+
+    fn read(bytes: &[u8], used: usize) -> Option<BlockEntry> {
         let half = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         let mut kinds = [0; KINDS_MAX];
-        for (place, count) in kinds.iter_mut().enumerate() {
-            *count = half(40 + 4 * place)?;
+        for (place, count) in kinds.get_mut(..used)?.iter_mut().enumerate() {
+            *count = half(INDEX_ENTRY_BYTES + 4 * place)?;
         }
         let count = kinds.iter().try_fold(0u32, |sum, count| sum.checked_add(*count))?;
         Some(BlockEntry {
@@ -143,8 +165,19 @@ mod tests {
         let entry = BlockEntry { offset: 9, frame_bytes: 8, raw_bytes: 7, crc: 6, meta };
         let mut bytes = Vec::new();
         entry.put(&mut bytes);
-        assert_eq!(bytes.len(), INDEX_ENTRY_BYTES);
-        assert_eq!(BlockEntry::get(&bytes), Some(entry));
-        assert_eq!(BlockEntry::get(&bytes[1..]), None);
+        assert_eq!(bytes.len(), 40 + 4 * 11);
+        assert_eq!(BlockEntry::get(&mut &bytes[..bytes.len() - 1]), None);
+        let more = [&bytes[..], b"rest"].concat();
+        let mut rest = more.as_slice();
+        assert_eq!(BlockEntry::get(&mut rest), Some(entry));
+        assert_eq!(rest, b"rest");
+        // As version 1 wrote it.
+        bytes[21] = 0;
+        bytes.resize(40 + 4 * KINDS_OF_VERSION_1, 0);
+        assert_eq!(BlockEntry::get(&mut bytes.as_slice()), Some(entry));
+        // More kinds than this program knows.
+        bytes[21] = KINDS_MAX as u8 + 1;
+        bytes.resize(1_000, 0);
+        assert_eq!(BlockEntry::get(&mut bytes.as_slice()), None);
     }
 }

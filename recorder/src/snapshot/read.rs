@@ -16,9 +16,9 @@ pub use super::layout::BlockEntry;
 use super::{
     Header, Trailer,
     layout::{
-        FORMAT_VERSION, FRAMES_MAX, INDEX_ENTRY_BYTES, MAGIC_HEADER, MAGIC_INDEX, MAGIC_SEEK_TABLE,
-        MAGIC_SEEKABLE, MAGIC_TRAILER, MAGIC_ZSTD, SKIPPABLE_BYTES_MAX, SKIPPABLE_HEAD_BYTES,
-        TAG_HEADER, TAG_INDEX, TAG_TRAILER,
+        FORMAT_VERSION, FRAMES_MAX, MAGIC_HEADER, MAGIC_INDEX, MAGIC_SEEK_TABLE, MAGIC_SEEKABLE,
+        MAGIC_TRAILER, MAGIC_ZSTD, SKIPPABLE_BYTES_MAX, SKIPPABLE_HEAD_BYTES, TAG_HEADER,
+        TAG_INDEX, TAG_TRAILER,
     },
     write::add_kinds,
 };
@@ -106,6 +106,8 @@ pub struct SnapshotReader {
     path: PathBuf,
     file: File,
     bytes: u64,
+    /// The format version its header says, and everything in it must say.
+    version: u32,
     header: Header,
     blocks: Vec<BlockEntry>,
     trailer: Option<Trailer>,
@@ -138,6 +140,7 @@ impl SnapshotReader {
         let mut reader = SnapshotReader {
             path: path.to_path_buf(),
             bytes: metadata.len(),
+            version: 0,
             file,
             header: Header::default(),
             blocks: Vec::new(),
@@ -245,6 +248,7 @@ impl SnapshotReader {
         if version > FORMAT_VERSION {
             return Err(SnapshotError::Version(self.path.clone(), version));
         }
+        self.version = version;
         let (payload, bytes) = self
             .skippable(0, MAGIC_HEADER, TAG_HEADER)
             .map_err(|_| not("its header is damaged"))?;
@@ -262,7 +266,7 @@ impl SnapshotReader {
         if half(&head, 0) != Some(magic) || head.get(8..12) != Some(&tag) {
             return Err(format!("{at} is not what it should be"));
         }
-        if half(&head, 12) != Some(FORMAT_VERSION) {
+        if half(&head, 12) != Some(self.version) {
             return Err(format!("{at} has another format version than the file"));
         }
         let bytes = half(&head, 4).unwrap_or_default() as usize;
@@ -301,11 +305,10 @@ impl SnapshotReader {
         if bytes != u64::from(index.bytes) {
             return Err("the index has another length than the seek table says".to_string());
         }
-        let entries = payload
-            .chunks(INDEX_ENTRY_BYTES)
-            .map(BlockEntry::get)
-            .collect::<Option<Vec<BlockEntry>>>()
-            .ok_or("the index is not understood")?;
+        let (mut rest, mut entries) = (payload.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            entries.push(BlockEntry::get(&mut rest).ok_or("the index is not understood")?);
+        }
         let same = entries.len() == blocks.len()
             && entries.iter().zip(blocks).all(|(entry, frame)| {
                 entry.offset == frame.offset && entry.frame_bytes == frame.bytes

@@ -179,7 +179,7 @@ fn render(parts: &[Part]) -> Vec<u8> {
                 index.extend((frame.len() as u32).to_le_bytes());
                 index.extend(entry.raw_bytes.to_le_bytes());
                 index.extend(crc32c::crc32c(&frame).to_le_bytes());
-                index.extend([entry.class, 0]);
+                index.extend([entry.class, KINDS_MAX as u8]);
                 index.extend(entry.cpu.to_le_bytes());
                 index.extend(entry.first_ns.to_le_bytes());
                 index.extend(entry.last_ns.to_le_bytes());
