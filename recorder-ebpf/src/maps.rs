@@ -37,7 +37,13 @@ pub(crate) static CUTS: PerCpuArray<PerCpu, 1> = PerCpuArray::new();
 
 /// Bytes of the buffer a record is put together in: the largest offset an
 /// attachment may begin at, and the largest attachment behind it.
-pub(crate) const SCRATCH_BYTES: usize = RECORD_BYTES_MAX + STRING_BYTES_MAX + 64;
+pub(crate) const SCRATCH_BYTES: usize = NOTES_AT + NOTES_BYTES;
+
+/// Where programs keep what the stack has no room for.
+pub(crate) const NOTES_AT: usize = RECORD_BYTES_MAX + STRING_BYTES_MAX + 64;
+
+/// Bytes of that.
+pub(crate) const NOTES_BYTES: usize = 512;
 
 /// Where a record of a system call or of an exec is put together. Only task
 /// context uses it, with preemption disabled.
@@ -104,6 +110,76 @@ offsets! {
     FILES_FDT;
     /// `fdtable.fd`.
     FDTABLE_FD;
+    /// `fdtable.max_fds`.
+    FDTABLE_MAX;
+    /// `fdtable.close_on_exec`.
+    FDTABLE_CLOSE_ON_EXEC;
+    /// Not 0 when every offset that [`crate::probes::files`] needs is known.
+    FILES_KNOWN;
+    /// `file.f_inode`.
+    FILE_INODE;
+    /// `file.f_flags`.
+    FILE_FLAGS;
+    /// `file.f_path.mnt`.
+    FILE_MOUNT;
+    /// `file.f_path.dentry`.
+    FILE_DENTRY;
+    /// `inode.i_mode`.
+    INODE_MODE;
+    /// `inode.i_ino`.
+    INODE_NUMBER;
+    /// `inode.i_sb`.
+    INODE_SUPER_BLOCK;
+    /// `super_block.s_dev`.
+    SUPER_BLOCK_DEVICE;
+    /// `super_block.s_magic`.
+    SUPER_BLOCK_MAGIC;
+    /// `dentry.d_parent`.
+    DENTRY_PARENT;
+    /// `dentry.d_name.name`.
+    DENTRY_NAME;
+    /// `dentry.d_inode`.
+    DENTRY_INODE;
+    /// `dentry.d_hash.pprev`.
+    DENTRY_HASHED;
+    /// `mount.mnt`.
+    MOUNT_VFSMOUNT;
+    /// `mount.mnt.mnt_root`.
+    MOUNT_ROOT;
+    /// `mount.mnt_parent`.
+    MOUNT_PARENT;
+    /// `mount.mnt_mountpoint`.
+    MOUNT_POINT;
+    /// `task_struct.fs`.
+    TASK_FS;
+    /// `fs_struct.pwd.mnt`.
+    FS_MOUNT;
+    /// `fs_struct.pwd.dentry`.
+    FS_DENTRY;
+    /// `task_struct.cred`.
+    TASK_CRED;
+    /// `cred.uid`.
+    CRED_UID;
+    /// `cred.gid`.
+    CRED_GID;
+    /// `cred.euid`.
+    CRED_EUID;
+    /// `cred.egid`.
+    CRED_EGID;
+    /// `socket.type`.
+    SOCKET_TYPE;
+    /// `sock.sk_socket`.
+    SOCK_SOCKET;
+    /// `socket_alloc.vfs_inode`.
+    SOCKET_INODE;
+    /// `unix_sock.addr`, 0 where the kernel's types do not say.
+    UNIX_ADDRESS;
+    /// `unix_sock.peer`.
+    UNIX_PEER;
+    /// `unix_address.len`.
+    UNIX_ADDRESS_LENGTH;
+    /// `unix_address.name`.
+    UNIX_ADDRESS_NAME;
     /// `file.private_data`.
     FILE_PRIVATE_DATA;
     /// `mm_struct.arg_start`.

@@ -189,6 +189,8 @@ pub enum FlagSet {
     Bpf,
     /// `getrandom(2)`: `GRND_*`.
     Random,
+    /// What a new thread shares with its maker, [`crate::wire::shared`].
+    Shared,
 }
 
 /// One field that is a number in the fixed part of a record.
@@ -331,6 +333,8 @@ kinds! {
         child_pid: u32 => Meaning::Pid,
         /// The new thread.
         child_tid: u32 => Meaning::Tid,
+        /// What it has in common with the thread that made it; the rest it has a copy of.
+        shares: u32 => Meaning::Flags(FlagSet::Shared),
     }
     /// A program was started in a process.
     3 ProcessExec "process_exec" {
@@ -338,6 +342,14 @@ kinds! {
         old_tid: u32 => Meaning::Tid,
         /// How many bytes the arguments have in all; more than are kept when they were cut.
         args_bytes: u32 => Meaning::Bytes,
+        /// The user it runs as.
+        uid: u32 => Meaning::Uid,
+        /// The group it runs as.
+        gid: u32 => Meaning::Gid,
+        /// The user whose rights it has.
+        euid: u32 => Meaning::Uid,
+        /// The group whose rights it has.
+        egid: u32 => Meaning::Gid,
         ;
         /// The program, as the kernel resolved it.
         program => Meaning::Path,

@@ -30,6 +30,94 @@ pub const SYSCALL_ATTACHMENTS_MAX: usize = 3;
 /// The numbers below it are those of the arguments.
 pub const ATTACHMENT_WAIT_CHANNEL: u8 = 6;
 
+/// The attachment number of the files a call left its caller with, as the kernel
+/// resolved them: [`FileHead`] and what belongs to it, one after the other.
+pub const ATTACHMENT_FILES: u8 = 7;
+
+/// The attachment number of the caller's [`Credentials`] after a call that changes them.
+pub const ATTACHMENT_CREDENTIALS: u8 = 8;
+
+/// The most files described for one call: `recvmsg` can bring 253 descriptors.
+pub const FILES_MAX: usize = 8;
+
+/// The most bytes of a path the kernel resolved (`PATH_MAX`).
+pub const FILE_PATH_BYTES_MAX: usize = 4096;
+
+/// The most steps from a file to the root: names and mounts.
+pub const FILE_DEPTH_MAX: usize = 40;
+
+/// The descriptor number of a working directory in [`FileHead::fd`] (`AT_FDCWD`).
+pub const FILE_WORKING_DIRECTORY: i32 = -100;
+
+/// A file of the kernel, as a descriptor or a working directory refers to it.
+///
+/// Behind it come `bytes` bytes, padded to eight: for a socket a [`SocketHead`] and its
+/// addresses, for anything else the names on the path from the file up to the root,
+/// each ended by a NUL.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileHead {
+    /// The descriptor, or [`FILE_WORKING_DIRECTORY`].
+    pub fd: i32,
+    /// [`file_flag`] bits.
+    pub flags: u16,
+    /// Bytes that follow, without the padding.
+    pub bytes: u16,
+    /// Type and permissions, as `st_mode`; 0 when they are not known.
+    pub mode: u32,
+    /// The device of its file system, as the kernel keeps it: major number above 20 bits.
+    pub device: u32,
+    /// The magic number of its file system (include/uapi/linux/magic.h).
+    pub magic: u32,
+    /// The flags it was opened with, as `fcntl(F_GETFL)` gives them.
+    pub open_flags: u32,
+    /// Its inode number.
+    pub inode: u64,
+}
+
+const _: () = assert!(size_of::<FileHead>() == 32);
+
+/// Bits of [`FileHead::flags`].
+pub mod file_flag {
+    /// The path goes on above what is there, or could not be read to its end.
+    pub const CUT: u16 = 1 << 1;
+    /// The descriptor is closed by an exec.
+    pub const CLOSE_ON_EXEC: u16 = 1 << 2;
+    /// It has no name in its directory any more.
+    pub const DELETED: u16 = 1 << 3;
+}
+
+/// What a socket is. Behind it: for IPv4 and IPv6 the local and the remote address, each
+/// of [`INET_SOCKADDR_BYTES`]; for a Unix socket its own address, where it has one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketHead {
+    /// The address family.
+    pub family: u16,
+    /// `SOCK_STREAM` and so on.
+    pub kind: u16,
+    /// The protocol.
+    pub protocol: u16,
+    /// The state; those of Unix sockets have the numbers of TCP.
+    pub state: u16,
+    /// The inode of the other end of a Unix socket, or 0.
+    pub peer: u64,
+}
+
+/// Who a task is, as others see it: numbers of the initial user namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Real user.
+    pub uid: u32,
+    /// Real group.
+    pub gid: u32,
+    /// Effective user.
+    pub euid: u32,
+    /// Effective group.
+    pub egid: u32,
+}
+
 /// Bytes of a thread's name (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;
 
@@ -151,6 +239,35 @@ pub mod plan {
         /// `accept`, `accept4`: the caller owns the new socket.
         pub const ACCEPT: u32 = 4;
     }
+    /// What a call leaves behind in kernel objects that its record is to say.
+    pub mod leaves {
+        /// Nothing.
+        pub const NOTHING: u32 = 0;
+        /// A descriptor: what it returned.
+        pub const RETURNED: u32 = 1;
+        /// Two descriptors, at its first argument.
+        pub const PAIR_AT_FIRST: u32 = 2;
+        /// Two descriptors, at its fourth argument.
+        pub const PAIR_AT_FOURTH: u32 = 3;
+        /// Its first argument is a socket that has other addresses now.
+        pub const ADDRESS: u32 = 4;
+        /// Another working directory.
+        pub const DIRECTORY: u32 = 5;
+        /// Descriptors that came with a message.
+        pub const RIGHTS: u32 = 6;
+        /// A descriptor, when it was `F_DUPFD`.
+        pub const FCNTL: u32 = 7;
+        /// A descriptor, when the request is one that makes one.
+        pub const IOCTL: u32 = 8;
+        /// A descriptor of the child, with `CLONE_PIDFD`.
+        pub const CLONE: u32 = 9;
+        /// The same by `clone3`.
+        pub const CLONE3: u32 = 10;
+        /// A descriptor, when the command is one that makes one.
+        pub const BPF: u32 = 11;
+        /// Other credentials.
+        pub const CREDENTIALS: u32 = 12;
+    }
     /// A plan for a call with this many arguments.
     pub const fn new(args: u32, special: u32) -> u32 {
         args & 7 | (special & 15) << 4
@@ -158,6 +275,14 @@ pub mod plan {
     /// The plan with an attachment at `position` 0, 1 or 2.
     pub const fn with_attachment(plan: u32, position: u32, kind: u32, arg: u32) -> u32 {
         plan | ((kind & 7) << 3 | arg & 7) << (8 + 8 * position)
+    }
+    /// The plan with what the call leaves behind, see `leaves`.
+    pub const fn with_leaves(plan: u32, leaves: u32) -> u32 {
+        plan | (leaves & 3) << 14 | (leaves >> 2 & 3) << 22
+    }
+    /// What the call leaves behind.
+    pub const fn leaves_of(plan: u32) -> u32 {
+        plan >> 14 & 3 | (plan >> 22 & 3) << 2
     }
     /// A call that is not in the table: all six words are kept.
     pub const UNKNOWN: u32 = new(6, special::NONE);
@@ -183,6 +308,16 @@ pub struct CallCounts {
     pub seen: u64,
     /// Those whose record found no room.
     pub lost: u64,
+}
+
+/// What a new thread shares with the one that made it.
+pub mod shared {
+    /// Its table of descriptors.
+    pub const FILES: u32 = 1 << 0;
+    /// Its working directory.
+    pub const DIRECTORY: u32 = 1 << 1;
+    /// Not known: this kernel does not say.
+    pub const UNKNOWN: u32 = 1 << 31;
 }
 
 /// Why an event was not offered to the ring.

@@ -1,6 +1,8 @@
 //! One file per subject.
 
 mod control;
+#[cfg(feature = "btf")]
+mod files;
 mod memory;
 mod network;
 mod process;

@@ -28,7 +28,7 @@ const TCP_LISTEN: u32 = 10;
 /// `struct sockaddr_in6`; the front is `struct sockaddr_in`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Address {
+pub(crate) struct Address {
     family: u16,
     /// Network byte order.
     port: u16,
@@ -191,7 +191,7 @@ mod attached {
 
     /// Local and remote address of a socket.
     #[inline(always)]
-    unsafe fn ends_of(sock: *const u8) -> (Address, Address) {
+    pub(crate) unsafe fn ends_of(sock: *const u8) -> (Address, Address) {
         let mut local = Address::none();
         let mut remote = Address::none();
         // SAFETY: the helper checks every address.
@@ -399,3 +399,5 @@ mod attached {
 }
 
 pub(crate) use attached::accepted;
+#[cfg(feature = "btf")]
+pub(crate) use attached::ends_of;

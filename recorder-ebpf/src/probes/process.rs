@@ -53,13 +53,14 @@ fn recorded_thread() -> Option<u64> {
 }
 
 #[inline(always)]
-fn forked(pid_tgid: u64, child_pid: u32, child_tid: u32) {
+fn forked(pid_tgid: u64, child_pid: u32, child_tid: u32, shares: u32) {
     let Some(scope) = Scope::enter() else { return };
     let now = now_ns();
     let mut fork = record::ProcessFork {
         header: header(Kind::ProcessFork, now, pid_tgid),
         child_pid,
         child_tid,
+        shares,
     };
     // SAFETY: `fork` is on the stack and as long as is said.
     unsafe {
@@ -133,7 +134,7 @@ mod attached {
         schema::{Kind, record},
         wire::{
             AttachmentHead, COMM_BYTES, EXEC_ARGS_BYTES_MAX, STRING_BYTES_MAX, attachment_flag,
-            slot_state,
+            shared, slot_state,
         },
     };
 
@@ -141,10 +142,13 @@ mod attached {
     use crate::{
         emit::{Scope, header, now_ns},
         maps::{
-            BPRM_FILENAME, MM_ARG_END, MM_ARG_START, SCRATCH, TASK_EXIT_CODE, TASK_MM, TASK_PID,
-            TASK_TGID,
+            BPRM_FILENAME, FILES_KNOWN, MM_ARG_END, MM_ARG_START, SCRATCH, TASK_EXIT_CODE,
+            TASK_FILES, TASK_FS, TASK_MM, TASK_PID, TASK_TGID,
         },
-        probes::{STRING_READ_BYTES, bound, read_field, string_answer, syscall::slot_of},
+        probes::{
+            STRING_READ_BYTES, bound, files::credentials, read_field, string_answer,
+            syscall::slot_of,
+        },
     };
 
     /// match-proto: `trace_sched_process_fork(struct task_struct *, struct task_struct *)`
@@ -161,9 +165,31 @@ mod attached {
             let Some(parent) = recorded_thread() else { return 0 };
             let pid = read_field(child.cast(), TASK_TGID.load());
             let tid = read_field(child.cast(), TASK_PID.load());
-            forked(parent, pid, tid);
+            let own: *const u8 = bpf_get_current_task_btf().cast_const().cast();
+            forked(parent, pid, tid, shares(own, child.cast_const().cast()));
         }
         0
+    }
+
+    /// What two tasks have in common.
+    #[inline(always)]
+    unsafe fn shares(parent: *const u8, child: *const u8) -> u32 {
+        if FILES_KNOWN.load() == 0 {
+            return shared::UNKNOWN;
+        }
+        let mut shares = 0;
+        // SAFETY: the helper checks every address.
+        unsafe {
+            let files: u64 = read_field(parent, TASK_FILES.load());
+            if files == read_field::<u64>(child, TASK_FILES.load()) {
+                shares |= shared::FILES;
+            }
+            let directory: u64 = read_field(parent, TASK_FS.load());
+            if directory == read_field::<u64>(child, TASK_FS.load()) {
+                shares |= shared::DIRECTORY;
+            }
+        }
+        shares
     }
 
     /// match-proto: `trace_sched_process_exit(struct task_struct *)`
@@ -270,6 +296,11 @@ mod attached {
             (*fixed).header.attachments = 2;
             (*fixed).old_tid = old_tid;
             (*fixed).args_bytes = total;
+            let who = credentials(task);
+            (*fixed).uid = who.uid;
+            (*fixed).gid = who.gid;
+            (*fixed).euid = who.euid;
+            (*fixed).egid = who.egid;
             scope.offer(Kind::ProcessExec, scratch.cast(), u64::from(bytes), now);
         }
     }
@@ -285,7 +316,7 @@ mod attached {
     };
     use recorder_ebpf::{
         schema::{Kind, record},
-        wire::{AttachmentHead, COMM_BYTES, STRING_BYTES_MAX, flag, slot_state},
+        wire::{AttachmentHead, COMM_BYTES, STRING_BYTES_MAX, flag, shared, slot_state},
     };
 
     use super::{exited, forked, recorded_thread, renamed};
@@ -306,7 +337,7 @@ mod attached {
             unsafe { (*slot).state = slot_state::CHILD };
         }
         if let Some(parent) = recorded_thread() {
-            forked(parent, child, child);
+            forked(parent, child, child, shared::UNKNOWN);
         }
         0
     }
@@ -376,6 +407,11 @@ mod attached {
                 let old_tid: u32 = read_field(context, EXEC_OLD_PID.load());
                 (*fixed).old_tid = old_tid;
                 (*fixed).args_bytes = 0;
+                // As little known as the arguments.
+                (*fixed).uid = 0;
+                (*fixed).gid = 0;
+                (*fixed).euid = 0;
+                (*fixed).egid = 0;
                 move_slot(old_tid, thread as u32);
                 scope.offer(Kind::ProcessExec, scratch.cast(), u64::from(bytes), now);
             }

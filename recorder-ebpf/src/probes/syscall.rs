@@ -18,6 +18,8 @@ use recorder_ebpf::{
     },
 };
 
+#[cfg(feature = "btf")]
+use super::files::attach_left;
 use super::{STRING_READ_BYTES, Subject, bound, network::accepted, string_answer, subject};
 use crate::{
     emit::{Scope, header, now_ns},
@@ -26,12 +28,12 @@ use crate::{
 };
 
 /// A call as it is put into a record.
-struct Call {
+pub(crate) struct Call {
     nr: i64,
-    ret: i64,
+    pub(crate) ret: i64,
     entry_ns: u64,
-    flags: u16,
-    task: u64,
+    pub(crate) flags: u16,
+    pub(crate) task: u64,
 }
 
 /// Entry: fill the slot. Calls that never return are recorded here.
@@ -190,7 +192,10 @@ fn record_call(scope: &Scope, pid_tgid: u64, call: Call, args: &[u64; SYSCALL_AR
             words.wrapping_add(place).write(args[place]);
         }
     }
-    let Attaching { at: bytes, count: attachments } = attach_all(scratch, plan, count, &call);
+    let attaching = attach_all(scratch, plan, count, &call);
+    #[cfg(feature = "btf")]
+    let attaching = attach_left(scratch, plan::leaves_of(plan), &call, args, attaching);
+    let Attaching { at: bytes, count: attachments } = attaching;
     // SAFETY: as above.
     unsafe {
         (*fixed).header = header(Kind::Syscall, now, pid_tgid);
@@ -227,11 +232,11 @@ unsafe fn call_place(per_cpu: *mut PerCpu, index: u32) -> *mut CallCounts {
 
 /// How far the attachments of a record have come.
 #[derive(Clone, Copy)]
-struct Attaching {
+pub(crate) struct Attaching {
     /// Bytes of the record so far.
-    at: u32,
+    pub(crate) at: u32,
     /// Attachments so far.
-    count: u32,
+    pub(crate) count: u32,
 }
 
 /// Reads the strings and addresses the plan names. Not a loop: kernels before 6.8
@@ -241,11 +246,11 @@ fn attach_all(scratch: *mut u8, plan: u32, args: u32, call: &Call) -> Attaching 
     const { assert!(SYSCALL_ATTACHMENTS_MAX == 3) };
     let fixed = size_of::<record::Syscall>() as u32;
     let mut attaching = Attaching { at: fixed + 8 * args, count: 0 };
-    if plan >> 8 & 0xff != 0 {
+    if plan >> 8 & 0x3f != 0 {
         attaching = attach_one(scratch, plan, plan >> 8, call, attaching);
-        if plan >> 16 & 0xff != 0 {
+        if plan >> 16 & 0x3f != 0 {
             attaching = attach_one(scratch, plan, plan >> 16, call, attaching);
-            if plan >> 24 & 0xff != 0 {
+            if plan >> 24 & 0x3f != 0 {
                 attaching = attach_one(scratch, plan, plan >> 24, call, attaching);
             }
         }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use recorder_ebpf::schema::FlagSet;
+use recorder_ebpf::{schema::FlagSet, wire};
 
 use super::syscall::Abi;
 
@@ -304,6 +304,12 @@ struct Layout {
     long: bool,
 }
 
+const SHARED: Names = &[
+    (wire::shared::FILES as i64, "files"),
+    (wire::shared::DIRECTORY as i64, "directory"),
+    (wire::shared::UNKNOWN as i64, "unknown"),
+];
+
 impl Layout {
     const fn bits(bit_names: Names) -> Layout {
         Layout { field: 0, field_names: &[], bit_names, zero: "0", long: false }
@@ -447,6 +453,7 @@ fn layout(set: FlagSet, arch: Abi) -> Layout {
         FlagSet::ArchPrctl => Layout::enumeration(ARCH_PRCTL),
         FlagSet::Resource => Layout::enumeration(RESOURCES),
         FlagSet::IdType => Layout::enumeration(ID_TYPES),
+        FlagSet::Shared => Layout::bits(SHARED),
         FlagSet::SocketLevel => Layout::enumeration(SOCKET_LEVELS),
         FlagSet::SocketCall => Layout::enumeration(SOCKET_CALLS),
         FlagSet::Flock => Layout::bits(FLOCK),

@@ -135,6 +135,7 @@ impl Syscall {
             Some((kind, number))
         });
         let plan = wire::plan::new(self.args.len() as u32, special);
+        let plan = wire::plan::with_leaves(plan, self.leaves());
         (0u32..).zip(attached.take(SYSCALL_ATTACHMENTS_MAX)).fold(
             plan,
             |plan, (position, (kind, number))| {
@@ -145,6 +146,63 @@ impl Syscall {
 }
 
 impl Syscall {
+    /// What a call that succeeds leaves behind in its caller's tables, a
+    /// [`wire::plan::leaves`] value.
+    pub fn leaves(&self) -> u32 {
+        use wire::plan::leaves;
+        match self.name {
+            "open"
+            | "openat"
+            | "openat2"
+            | "creat"
+            | "open_by_handle_at"
+            | "open_tree"
+            | "open_tree_attr"
+            | "socket"
+            | "accept"
+            | "accept4"
+            | "dup"
+            | "dup2"
+            | "dup3"
+            | "epoll_create"
+            | "epoll_create1"
+            | "eventfd"
+            | "eventfd2"
+            | "signalfd"
+            | "signalfd4"
+            | "timerfd_create"
+            | "inotify_init"
+            | "inotify_init1"
+            | "fanotify_init"
+            | "memfd_create"
+            | "memfd_secret"
+            | "userfaultfd"
+            | "perf_event_open"
+            | "pidfd_open"
+            | "pidfd_getfd"
+            | "mq_open"
+            | "fsopen"
+            | "fsmount"
+            | "fspick"
+            | "io_uring_setup"
+            | "landlock_create_ruleset" => leaves::RETURNED,
+            "pipe" | "pipe2" => leaves::PAIR_AT_FIRST,
+            "socketpair" => leaves::PAIR_AT_FOURTH,
+            "bind" | "connect" | "listen" => leaves::ADDRESS,
+            "chdir" | "fchdir" => leaves::DIRECTORY,
+            "recvmsg" => leaves::RIGHTS,
+            "fcntl" | "fcntl64" => leaves::FCNTL,
+            "ioctl" => leaves::IOCTL,
+            "clone" => leaves::CLONE,
+            "clone3" => leaves::CLONE3,
+            "bpf" => leaves::BPF,
+            "setuid" | "setgid" | "setreuid" | "setregid" | "setresuid" | "setresgid"
+            | "setuid32" | "setgid32" | "setreuid32" | "setregid32" | "setresuid32"
+            | "setresgid32" => leaves::CREDENTIALS,
+            _ => leaves::NOTHING,
+        }
+    }
+
     /// Whether the kernel looks at argument `place` of a call with these arguments:
     /// the mode of an `open` only counts when it makes a file, and holds whatever
     /// the register held otherwise.

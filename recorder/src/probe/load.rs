@@ -16,7 +16,7 @@ use aya::{
 };
 use recorder_ebpf::wire::{CALLS_MAX, Config};
 
-use super::{KernelTypes, PerCpuValue, ProbeError, Probes, program};
+use super::{BtfError, KernelTypes, PerCpuValue, ProbeError, Probes, program};
 use crate::loss::Missing;
 
 static OBJECT_BTF: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/recorder-btf.o"));
@@ -150,6 +150,11 @@ const BTF_OFFSETS: &[(&str, &str, &str)] = &[
     ("FILES_FDT", "files_struct", "fdt"),
     ("FDTABLE_FD", "fdtable", "fd"),
     ("FILE_PRIVATE_DATA", "file", "private_data"),
+    ("TASK_CRED", "task_struct", "cred"),
+    ("CRED_UID", "cred", "uid"),
+    ("CRED_GID", "cred", "gid"),
+    ("CRED_EUID", "cred", "euid"),
+    ("CRED_EGID", "cred", "egid"),
     ("MM_ARG_START", "mm_struct", "arg_start"),
     ("MM_ARG_END", "mm_struct", "arg_end"),
     ("BPRM_FILENAME", "linux_binprm", "filename"),
@@ -171,6 +176,45 @@ const BTF_OFFSETS: &[(&str, &str, &str)] = &[
     ("SKB_TRANSPORT_HEADER", "sk_buff", "transport_header"),
 ];
 
+/// What the kernel has to say of a file and of where it lies. Without one of them none of
+/// it is read.
+const FILE_OFFSETS: &[(&str, &str, &str)] = &[
+    ("FDTABLE_MAX", "fdtable", "max_fds"),
+    ("FDTABLE_CLOSE_ON_EXEC", "fdtable", "close_on_exec"),
+    ("FILE_INODE", "file", "f_inode"),
+    ("FILE_FLAGS", "file", "f_flags"),
+    ("FILE_MOUNT", "file", "f_path.mnt"),
+    ("FILE_DENTRY", "file", "f_path.dentry"),
+    ("INODE_MODE", "inode", "i_mode"),
+    ("INODE_NUMBER", "inode", "i_ino"),
+    ("INODE_SUPER_BLOCK", "inode", "i_sb"),
+    ("SUPER_BLOCK_DEVICE", "super_block", "s_dev"),
+    ("SUPER_BLOCK_MAGIC", "super_block", "s_magic"),
+    ("DENTRY_PARENT", "dentry", "d_parent"),
+    ("DENTRY_NAME", "dentry", "d_name.name"),
+    ("DENTRY_INODE", "dentry", "d_inode"),
+    ("DENTRY_HASHED", "dentry", "d_hash.pprev"),
+    ("MOUNT_VFSMOUNT", "mount", "mnt"),
+    ("MOUNT_ROOT", "mount", "mnt.mnt_root"),
+    ("MOUNT_PARENT", "mount", "mnt_parent"),
+    ("MOUNT_POINT", "mount", "mnt_mountpoint"),
+    ("TASK_FS", "task_struct", "fs"),
+    ("FS_MOUNT", "fs_struct", "pwd.mnt"),
+    ("FS_DENTRY", "fs_struct", "pwd.dentry"),
+    ("SOCKET_TYPE", "socket", "type"),
+    ("SOCK_SOCKET", "sock", "sk_socket"),
+    ("SOCKET_INODE", "socket_alloc", "vfs_inode"),
+];
+
+/// Unix sockets can be a module, whose types are elsewhere: their addresses and other
+/// ends are left out then.
+const UNIX_OFFSETS: &[(&str, &str, &str)] = &[
+    ("UNIX_ADDRESS", "unix_sock", "addr"),
+    ("UNIX_PEER", "unix_sock", "peer"),
+    ("UNIX_ADDRESS_LENGTH", "unix_address", "len"),
+    ("UNIX_ADDRESS_NAME", "unix_address", "name"),
+];
+
 /// Fields that a kernel may be configured without: their readers get 0 then.
 const OPTIONAL: &[&str] = &["SOCK_SADDR6", "SOCK_DADDR6", "SOCK_NET", "NET_INUM"];
 
@@ -190,6 +234,11 @@ fn btf_offsets(
             Err(error) => return Err(ProbeError::failed("find a field of the kernel", error)),
         }
     }
+    let files = group(types, FILE_OFFSETS, "the files behind descriptors", missing);
+    offsets.push(("FILES_KNOWN", u32::from(files.is_some())));
+    offsets.extend(files.unwrap_or_default());
+    let unix = group(types, UNIX_OFFSETS, "addresses and peers of Unix sockets", missing);
+    offsets.extend(unix.unwrap_or_default());
     // Before 6.9, where that was not brought over, the tracepoint has the number of the
     // thread and nothing else.
     let has_task = types.tracepoint_args("mark_victim") != Some(1);
@@ -202,6 +251,24 @@ fn btf_offsets(
         });
     }
     Ok(offsets)
+}
+
+/// Offsets of which all are needed: without one of them `what` is missing.
+fn group(
+    types: &KernelTypes,
+    wanted: &'static [(&str, &str, &str)],
+    what: &str,
+    missing: &mut Vec<Missing>,
+) -> Option<Vec<(&'static str, u32)>> {
+    let found: Result<Vec<_>, _> = wanted
+        .iter()
+        .map(|(global, structure, field)| Ok((*global, types.offset(structure, field)?)))
+        .collect();
+    found
+        .map_err(|error: BtfError| {
+            missing.push(Missing { what: what.to_string(), why: error.to_string() });
+        })
+        .ok()
 }
 
 /// Global, tracepoint, field of its format.
