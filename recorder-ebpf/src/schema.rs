@@ -45,6 +45,8 @@ pub enum Meaning {
     Comm,
     /// Strings one after the other, each ended by a NUL.
     Argv,
+    /// A file as the kernel described it, see [`crate::wire::FileHead`].
+    File,
     /// A socket address as the kernel lays it out.
     Sockaddr,
     /// The same, where the kernel writes it; the next argument points to its length.
@@ -430,6 +432,20 @@ kinds! {
         ppid: u32 => Meaning::Pid,
         /// When the thread started.
         start_ns: u64 => Meaning::TimeNs,
+        /// The user it runs as; -1 when it is not known, and so the next three.
+        uid: u32 => Meaning::Uid,
+        /// The group it runs as.
+        gid: u32 => Meaning::Gid,
+        /// The user whose rights it has.
+        euid: u32 => Meaning::Uid,
+        /// The group whose rights it has.
+        egid: u32 => Meaning::Gid,
+        /// The process that began its session; 0 when it is not known.
+        session: u32 => Meaning::Pid,
+        /// The first thread with the same table of descriptors.
+        files_of: u32 => Meaning::Tid,
+        /// The first thread with the same working directory.
+        directory_of: u32 => Meaning::Tid,
         ;
         /// Its name.
         name => Meaning::Comm,
@@ -437,6 +453,19 @@ kinds! {
         program => Meaning::Path,
         /// Its arguments.
         args => Meaning::Argv,
+        /// Its working directory, where it is the first with it.
+        directory => Meaning::File,
+    }
+    /// A descriptor that was open at the window's left edge, of the first thread with its
+    /// table. Made by the recorder like `process`.
+    14 Descriptor "descriptor" {
+        /// The descriptor.
+        fd: i32 => Meaning::Fd,
+        /// 1 when an exec closes it.
+        close_on_exec: u32 => Meaning::Number,
+        ;
+        /// What it refers to.
+        file => Meaning::File,
     }
     /// Not an event: the counters of one CPU at this place of its ring.
     12 Cut "cut" {

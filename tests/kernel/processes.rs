@@ -53,7 +53,7 @@ fn a_shell_with_two_programs_is_told_from_exec_to_exit() {
     let events = lines.lines().filter(|line| !line.starts_with('#')).count();
     assert_eq!(events, all.len(), "one line per event");
     let open_line = format!(
-        "cat[{cat}] openat(AT_FDCWD, \"/etc/hostname\", O_RDONLY) = {} <",
+        "cat[{cat}] openat(AT_FDCWD, \"/etc/hostname\", O_RDONLY) = {}</etc/hostname> <",
         all[open]["ret"]
     );
     assert!(lines.contains(&open_line), "{open_line}");

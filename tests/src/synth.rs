@@ -191,7 +191,7 @@ impl From<&Event<'_>> for Made {
 }
 
 fn is_made_by_recorder(kind: Kind) -> bool {
-    matches!(kind, Kind::Process | Kind::Cut)
+    matches!(kind, Kind::Process | Kind::Descriptor | Kind::Cut)
 }
 
 /// What a snapshot is made of.
@@ -350,6 +350,7 @@ fn sample_context() -> Processes {
             comm: comm.to_vec(),
             program: program.to_vec(),
             args: args.to_vec(),
+            ..ThreadFacts::default()
         };
         context.insert(tid, facts);
     }

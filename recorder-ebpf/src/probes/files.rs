@@ -403,11 +403,11 @@ unsafe fn describe_path(scratch: *mut u8, at: u32) -> (u32, u16) {
         (*notes).start = at;
         (*notes).names = 0;
         let first = (*notes).dentry as *const u8;
-        let parent = read_field::<u64>(first, DENTRY_PARENT.load());
+        let root = read_field::<u64>((*notes).mount as *const u8, MOUNT_ROOT.load());
         let hashed = read_field::<u64>(first, DENTRY_HASHED.load());
-        // Whoever is its own parent never had a name in a directory.
+        // The root of a file system has no name either, and is not deleted.
         let mut flags = 0;
-        if hashed == 0 && parent != first as u64 {
+        if hashed == 0 && root != first as u64 {
             flags = file_flag::DELETED;
         }
         let mut going = 1;

@@ -5,17 +5,25 @@
 //! event newer than the fact wins, an older one is already in it. The same fold
 //! keeps the baseline while recording and gives names while replaying.
 
+mod calls;
 #[cfg(feature = "capture")]
 mod seed;
-
-use std::collections::{BTreeMap, BTreeSet};
-
 #[cfg(feature = "capture")]
-pub use seed::{parse_stat, scan};
+mod sockets;
+mod tables;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use calls::Firsts;
+#[cfg(feature = "capture")]
+pub use seed::{Stat, parse_stat, scan};
+use tables::Shared;
+pub use tables::{Descriptors, OpenFile};
 
 use crate::event::{
     Attached, Event, Kind,
-    wire::{COMM_BYTES, STRING_BYTES_MAX},
+    syscall::Abi,
+    wire::{COMM_BYTES, Credentials, STRING_BYTES_MAX, flag, lost},
 };
 
 /// Threads kept at the most. A host at its default `threads-max` has fewer.
@@ -41,6 +49,12 @@ pub struct ThreadFacts {
     pub program: Vec<u8>,
     /// Its arguments, each ended by a NUL; only the leader of a process has them.
     pub args: Vec<u8>,
+    /// Who it runs as, where it is known.
+    pub credentials: Option<Credentials>,
+    /// The process that began its session, 0 when it is not known.
+    pub session: u32,
+    /// It has ended, but threads of its process have not.
+    pub has_ended: bool,
 }
 
 impl ThreadFacts {
@@ -53,6 +67,12 @@ impl ThreadFacts {
 #[derive(Clone, Debug)]
 pub struct Processes {
     threads: BTreeMap<u32, ThreadFacts>,
+    /// How many threads each process has.
+    living: HashMap<u32, u32>,
+    files: Shared<Descriptors>,
+    directories: Shared<OpenFile>,
+    /// Before this, calls and ends may be missing.
+    uncertain_ns: u64,
     bytes: u64,
     bytes_max: u64,
     cut: u64,
@@ -60,7 +80,16 @@ pub struct Processes {
 
 impl Default for Processes {
     fn default() -> Processes {
-        Processes { threads: BTreeMap::new(), bytes: 0, bytes_max: u64::MAX, cut: 0 }
+        Processes {
+            threads: BTreeMap::new(),
+            living: HashMap::new(),
+            files: Shared::default(),
+            directories: Shared::default(),
+            uncertain_ns: 0,
+            bytes: 0,
+            bytes_max: u64::MAX,
+            cut: 0,
+        }
     }
 }
 
@@ -82,6 +111,27 @@ impl Processes {
         own.unwrap_or_else(|| self.comm(event.tid))
     }
 
+    /// The descriptors of a thread, where they are known.
+    pub fn descriptors(&self, tid: u32) -> Option<&Descriptors> {
+        self.files.get(tid)
+    }
+
+    /// What a descriptor of a thread refers to.
+    pub fn file(&self, tid: u32, fd: i32) -> Option<&OpenFile> {
+        self.files.get(tid)?.get(fd)
+    }
+
+    /// The working directory of a thread.
+    pub fn directory(&self, tid: u32) -> Option<&OpenFile> {
+        self.directories.get(tid)
+    }
+
+    /// Events were lost until then: what was learnt before may have changed unseen. 0
+    /// where none was.
+    pub fn uncertain_ns(&self) -> u64 {
+        self.uncertain_ns
+    }
+
     /// How many threads are known.
     pub fn len(&self) -> usize {
         self.threads.len()
@@ -94,17 +144,19 @@ impl Processes {
 
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.files.bytes() + self.directories.bytes()
     }
 
     /// Takes at most `bytes_max` from now on. What is there and does not fit leaves
-    /// as if it came now: programs and arguments, then threads; both are counted.
+    /// as if it came now: programs and arguments, then tables of descriptors, then
+    /// threads; all are counted.
     pub fn set_bytes_max(&mut self, bytes_max: u64) {
         self.bytes_max = bytes_max;
         let mut cut = BTreeSet::new();
+        let tables = self.files.bytes() + self.directories.bytes();
         for (tid, facts) in &mut self.threads {
             let words = facts.program.len() + facts.args.len();
-            if self.bytes <= bytes_max {
+            if self.bytes + tables <= bytes_max {
                 break;
             }
             if words > 0 {
@@ -113,15 +165,19 @@ impl Processes {
                 cut.insert(*tid);
             }
         }
-        while self.bytes > bytes_max {
-            let Some((tid, facts)) = self.threads.pop_last() else { break };
-            self.bytes -= facts.bytes();
+        if self.bytes() > bytes_max {
+            self.cut += self.files.shrink(bytes_max.saturating_sub(self.bytes));
+        }
+        while self.bytes() > bytes_max {
+            let Some(tid) = self.threads.keys().next_back().copied() else { break };
+            self.remove(tid);
             cut.insert(tid);
         }
         self.cut += cut.len() as u64;
     }
 
-    /// Threads that were left out because there were too many, or too large ones.
+    /// Threads and tables that were left out because there were too many, or too large
+    /// ones.
     pub fn cut(&self) -> u64 {
         self.cut
     }
@@ -134,24 +190,61 @@ impl Processes {
     /// Sets what is known of a thread. Where there is no room its program and
     /// arguments are left out, then the thread; both are counted.
     pub fn insert(&mut self, tid: u32, mut facts: ThreadFacts) {
-        self.remove(tid);
-        if self.bytes + facts.bytes() > self.bytes_max {
+        self.take_out(tid);
+        if self.bytes() + facts.bytes() > self.bytes_max {
             facts.program.clear();
             facts.args.clear();
             self.cut += 1;
         }
-        let fits = self.bytes + facts.bytes() <= self.bytes_max;
+        let fits = self.bytes() + facts.bytes() <= self.bytes_max;
         if self.threads.len() >= THREADS_MAX || !fits {
             self.cut += u64::from(fits);
+            self.leave_tables(tid);
             return;
         }
         self.bytes += facts.bytes();
+        *self.living.entry(facts.pid).or_default() += 1;
         self.threads.insert(tid, facts);
     }
 
-    fn remove(&mut self, tid: u32) {
-        if let Some(facts) = self.threads.remove(&tid) {
-            self.bytes -= facts.bytes();
+    /// Takes a thread out; its tables stay.
+    fn take_out(&mut self, tid: u32) -> Option<ThreadFacts> {
+        let facts = self.threads.remove(&tid)?;
+        self.bytes -= facts.bytes();
+        if let Some(living) = self.living.get_mut(&facts.pid) {
+            *living -= 1;
+            if *living == 0 {
+                self.living.remove(&facts.pid);
+            }
+        }
+        Some(facts)
+    }
+
+    fn remove(&mut self, tid: u32) -> Option<ThreadFacts> {
+        self.leave_tables(tid);
+        self.take_out(tid)
+    }
+
+    fn leave_tables(&mut self, tid: u32) {
+        self.files.leave(tid);
+        self.directories.leave(tid);
+    }
+
+    /// A thread ended. The leader of a process stays until the last thread has ended: it
+    /// has the name, and an exec of another thread continues it.
+    fn end(&mut self, tid: u32) {
+        let Some(pid) = self.get(tid).map(|facts| facts.pid) else { return };
+        if pid == tid && self.living.get(&pid).is_some_and(|living| *living > 1) {
+            self.leave_tables(tid);
+            if let Some(facts) = self.threads.get_mut(&tid) {
+                facts.has_ended = true;
+            }
+            return;
+        }
+        self.remove(tid);
+        let leader_only = self.living.get(&pid) == Some(&1);
+        if leader_only && self.get(pid).is_some_and(|leader| leader.has_ended) {
+            self.remove(pid);
         }
     }
 
@@ -168,7 +261,9 @@ impl Processes {
 
     /// Takes an event into account. Of its words no more is kept than the kernel
     /// gives: those of a file can have any length, and forks multiply them.
-    pub fn apply(&mut self, event: &Event<'_>) {
+    ///
+    /// `native` is the ABI of the host's 64-bit programs.
+    pub fn apply(&mut self, event: &Event<'_>, native: Abi) {
         let attached = |index, most| {
             let text = event.attachment(index).map(Attached::text).unwrap_or_default();
             text.get(..text.len().min(most)).unwrap_or_default().to_vec()
@@ -178,19 +273,24 @@ impl Processes {
             args.get(..args.len().min(ARGS_BYTES_MAX)).unwrap_or_default().to_vec()
         };
         match event.kind {
+            Kind::Syscall => self.call(event, native),
             Kind::ProcessFork => self.fork(event),
             Kind::ProcessExec => {
-                let old_tid = event.number(0) as u32;
-                if old_tid != event.tid {
-                    // The thread that calls exec takes the place of the leader.
-                    self.remove(old_tid);
-                }
+                self.take_leaders_place(event);
+                let credentials = (!event.has(flag::NO_ARGS) && event.numbers().len() > 5)
+                    .then(|| credentials_of(event, 2));
                 self.update(event.tid, event.ts_ns, |facts| {
                     facts.pid = event.pid;
                     facts.program = attached(0, STRING_BYTES_MAX);
                     facts.args = args(1);
+                    facts.credentials = credentials.or(facts.credentials);
                 });
+                self.files.copy(event.tid, event.tid);
+                self.change_files(event.tid, event.ts_ns, Descriptors::close_on_exec);
+                self.directories.copy(event.tid, event.tid);
             }
+            Kind::Lost => self.uncertain_ns = self.uncertain_ns.max(event.number(2)),
+            Kind::Descriptor => self.open_before(event),
             Kind::ProcessRename => {
                 self.update(event.tid, event.ts_ns, |facts| {
                     facts.pid = event.pid;
@@ -201,9 +301,11 @@ impl Processes {
             Kind::ProcessExit
                 if self.get(event.tid).is_none_or(|facts| facts.start_ns <= event.ts_ns) =>
             {
-                self.remove(event.tid);
+                self.end(event.tid);
             }
             Kind::Process => {
+                let numbers = event.numbers();
+                let known = numbers.get(2).is_some_and(|uid| *uid as u32 != u32::MAX);
                 let facts = ThreadFacts {
                     pid: event.pid,
                     ppid: event.number(0) as u32,
@@ -212,8 +314,12 @@ impl Processes {
                     comm: attached(0, COMM_LENGTH_MAX),
                     program: attached(1, STRING_BYTES_MAX),
                     args: args(2),
+                    credentials: known.then(|| credentials_of(event, 2)),
+                    session: event.number(6) as u32,
+                    has_ended: event.has(flag::NO_RETURN),
                 };
                 self.insert(event.tid, facts);
+                self.tables_before(event);
             }
             _ => {}
         }
@@ -226,8 +332,13 @@ impl Processes {
         // Program and arguments belong to the process: its leader has them.
         let leader = if is_thread { None } else { self.threads.get(&event.pid).cloned() };
         let leader = leader.unwrap_or_default();
-        self.update(child_tid, event.ts_ns, |facts| {
-            *facts = ThreadFacts {
+        if self.get(child_tid).is_some_and(|facts| facts.as_of_ns > event.ts_ns) {
+            return;
+        }
+        self.remove(child_tid);
+        self.insert(
+            child_tid,
+            ThreadFacts {
                 pid: child_pid,
                 ppid: if is_thread { parent.ppid } else { event.pid },
                 start_ns: event.ts_ns,
@@ -235,25 +346,81 @@ impl Processes {
                 comm: parent.comm,
                 program: leader.program,
                 args: leader.args,
-            };
-        });
+                credentials: parent.credentials,
+                session: parent.session,
+                has_ended: false,
+            },
+        );
+        if self.get(child_tid).is_some() {
+            self.fork_tables(event, is_thread);
+        }
+    }
+
+    /// The thread that calls exec becomes the leader: what the process is, the leader
+    /// knows; what it has open, the caller. Its new name came before, to the leader.
+    fn take_leaders_place(&mut self, event: &Event<'_>) {
+        let old_tid = event.number(0) as u32;
+        if old_tid == event.tid {
+            return;
+        }
+        self.files.join(event.tid, old_tid);
+        self.directories.join(event.tid, old_tid);
+        let Some(caller) = self.remove(old_tid) else { return };
+        let leader = self.take_out(event.tid);
+        let mut facts = leader.unwrap_or_else(|| caller.clone());
+        facts.has_ended = false;
+        facts.credentials = caller.credentials;
+        self.insert(event.tid, facts);
     }
 
     /// The threads as events, to be stored as a block.
     pub fn to_events(&self) -> impl Iterator<Item = Event<'_>> {
-        self.threads.iter().map(|(tid, facts)| {
-            let mut event = Event::new(Kind::Process, facts.as_of_ns);
-            event.pid = facts.pid;
-            event.tid = *tid;
-            event.push_number(u64::from(facts.ppid));
-            event.push_number(facts.start_ns);
-            for (index, bytes) in [&facts.comm, &facts.program, &facts.args].into_iter().enumerate()
-            {
-                event.attach(Attached { index: index as u8, flags: 0, bytes });
+        let lost = (self.uncertain_ns != 0).then(|| {
+            let mut event = Event::new(Kind::Lost, self.uncertain_ns);
+            for number in [u64::from(lost::RING_FULL), 0, self.uncertain_ns] {
+                event.push_number(number);
             }
             event
-        })
+        });
+        let firsts = Firsts::of(self);
+        let threads: Vec<Event<'_>> =
+            self.threads.iter().map(|(tid, facts)| self.to_event(*tid, facts, &firsts)).collect();
+        lost.into_iter().chain(threads).chain(self.descriptor_events(firsts))
     }
+
+    fn to_event<'a>(&'a self, tid: u32, facts: &'a ThreadFacts, firsts: &Firsts) -> Event<'a> {
+        let mut event = Event::new(Kind::Process, facts.as_of_ns);
+        event.pid = facts.pid;
+        event.tid = tid;
+        event.flags = if facts.has_ended { flag::NO_RETURN } else { 0 };
+        let unknown = u32::MAX;
+        let who = facts.credentials.unwrap_or(Credentials {
+            uid: unknown,
+            gid: unknown,
+            euid: unknown,
+            egid: unknown,
+        });
+        let [files_of, directory_of] = firsts.of_thread(self, tid);
+        event.push_number(u64::from(facts.ppid));
+        event.push_number(facts.start_ns);
+        let others = [who.uid, who.gid, who.euid, who.egid, facts.session, files_of, directory_of];
+        for number in others {
+            event.push_number(u64::from(number));
+        }
+        for (index, bytes) in [&facts.comm, &facts.program, &facts.args].into_iter().enumerate() {
+            event.attach(Attached { index: index as u8, flags: 0, bytes });
+        }
+        if let Some(directory) = self.directory(tid).filter(|_| directory_of == tid) {
+            event.attach(Attached { index: 3, flags: 0, bytes: &directory.file });
+        }
+        event
+    }
+}
+
+/// The credentials that begin at number `place` of an event.
+fn credentials_of(event: &Event<'_>, place: usize) -> Credentials {
+    let number = |after: usize| event.number(place + after) as u32;
+    Credentials { uid: number(0), gid: number(1), euid: number(2), egid: number(3) }
 }
 
 impl<'a> Attached<'a> {
@@ -286,16 +453,16 @@ mod tests {
     #[test]
     fn a_child_has_its_parents_name_until_it_gets_its_own() {
         let mut processes = Processes::default();
-        processes.apply(&rename(10, 1, b"shell\0\0\0"));
+        processes.apply(&rename(10, 1, b"shell\0\0\0"), Abi::X86_64);
         let mut fork = thread(Kind::ProcessFork, 20, 1, 1);
         fork.push_number(2);
         fork.push_number(2);
-        processes.apply(&fork);
+        processes.apply(&fork, Abi::X86_64);
         assert_eq!(processes.comm(2), b"shell");
         assert_eq!(processes.get(2).map(|facts| facts.ppid), Some(1));
-        processes.apply(&rename(30, 2, b"cat\0"));
+        processes.apply(&rename(30, 2, b"cat\0"), Abi::X86_64);
         assert_eq!(processes.comm(2), b"cat");
-        processes.apply(&thread(Kind::ProcessExit, 40, 2, 2));
+        processes.apply(&thread(Kind::ProcessExit, 40, 2, 2), Abi::X86_64);
         assert!(processes.get(2).is_none());
         assert_eq!(
             processes.bytes(),
@@ -310,9 +477,9 @@ mod tests {
             7,
             ThreadFacts { pid: 7, as_of_ns: 100, comm: b"new".to_vec(), ..ThreadFacts::default() },
         );
-        processes.apply(&rename(99, 7, b"old"));
+        processes.apply(&rename(99, 7, b"old"), Abi::X86_64);
         assert_eq!(processes.comm(7), b"new");
-        processes.apply(&rename(101, 7, b"newer"));
+        processes.apply(&rename(101, 7, b"newer"), Abi::X86_64);
         assert_eq!(processes.comm(7), b"newer");
     }
 
@@ -361,11 +528,11 @@ mod tests {
     #[test]
     fn as_events_and_back_is_the_same() {
         let mut processes = Processes::default();
-        processes.apply(&rename(10, 1, b"one"));
-        processes.apply(&rename(11, 2, b"two"));
+        processes.apply(&rename(10, 1, b"one"), Abi::X86_64);
+        processes.apply(&rename(11, 2, b"two"), Abi::X86_64);
         let mut again = Processes::default();
         for event in processes.to_events() {
-            again.apply(&event);
+            again.apply(&event, Abi::X86_64);
         }
         assert_eq!(again.iter().collect::<Vec<_>>(), processes.iter().collect::<Vec<_>>());
     }

@@ -1,18 +1,44 @@
-//! The first state: every thread that `/proc` shows.
+//! The first state: every thread that `/proc` shows, with what it has open.
 
-use std::fs;
+use std::{
+    collections::HashMap,
+    fs,
+    os::{
+        linux::fs::MetadataExt as _,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
+    path::Path,
+    sync::Arc,
+};
 
-use super::{ARGS_BYTES_MAX, COMM_LENGTH_MAX, Processes, THREADS_MAX, ThreadFacts};
-use crate::{clock, probe::numbers_in};
+use super::{
+    ARGS_BYTES_MAX, COMM_LENGTH_MAX, Descriptors, OpenFile, Processes, THREADS_MAX, ThreadFacts,
+    sockets::{self, Known},
+};
+use crate::{
+    clock,
+    event::{
+        file,
+        wire::{Credentials, FILE_WORKING_DIRECTORY, FileHead, file_flag},
+    },
+    probe::numbers_in,
+};
 
 /// Nanoseconds of a tick of `/proc/PID/stat`: `USER_HZ` is 100 on every
 /// architecture we run on (include/asm-generic/param.h).
 const TICK_NS: u64 = 10_000_000;
 
+/// Descriptors read at the most, of all processes together. Each takes three calls.
+const DESCRIPTORS_MAX: usize = 262_144;
+
+/// `O_CLOEXEC`, the same on every architecture we run on.
+const O_CLOEXEC: u32 = 0o2_000_000;
+
 /// Reads every thread. A thread that ends half way is left out or has less:
 /// its exit is among the events.
 pub fn scan() -> Processes {
     let mut processes = Processes::default();
+    let mut tables = Tables::default();
     // `/proc` counts from the boot with suspends, events without.
     let suspended_ns = clock::suspended_ns();
     for pid in numbers_in("/proc") {
@@ -22,33 +48,154 @@ pub fn scan() -> Processes {
             .unwrap_or_default();
         let mut args = fs::read(format!("{directory}/cmdline")).unwrap_or_default();
         args.truncate(ARGS_BYTES_MAX);
+        let status = fs::read(format!("{directory}/status")).unwrap_or_default();
+        let credentials = parse_credentials(&status);
+        let as_of_ns = clock::monotonic_ns();
+        let files = tables.descriptors(pid, as_of_ns);
+        let working_directory = tables.directory(pid, as_of_ns);
+        let mut first = None;
         for tid in numbers_in(&format!("{directory}/task")) {
             if processes.len() >= THREADS_MAX {
                 return processes;
             }
             let as_of_ns = clock::monotonic_ns();
             let stat = fs::read(format!("{directory}/task/{tid}/stat")).unwrap_or_default();
-            let Some((comm, ppid, ticks)) = parse_stat(&stat) else { continue };
+            let Some(stat) = parse_stat(&stat) else { continue };
             processes.insert(
                 tid,
                 ThreadFacts {
                     pid,
-                    ppid,
-                    start_ns: ticks.saturating_mul(TICK_NS).saturating_sub(suspended_ns),
+                    ppid: stat.ppid,
+                    start_ns: stat.start_ticks.saturating_mul(TICK_NS).saturating_sub(suspended_ns),
                     as_of_ns,
-                    comm: comm.to_vec(),
+                    comm: stat.comm.to_vec(),
                     program: if tid == pid { program.clone() } else { Vec::new() },
                     args: if tid == pid { args.clone() } else { Vec::new() },
+                    credentials,
+                    session: stat.session,
+                    has_ended: false,
                 },
             );
+            // Threads of one process hardly ever have tables of their own, and `/proc`
+            // does not say: one that takes its own from now on is seen to.
+            match first {
+                None => processes.set_tables(tid, files.clone(), working_directory.clone()),
+                Some(first) => processes.join_tables(tid, first),
+            }
+            first = first.or(Some(tid));
         }
     }
     processes
 }
 
-/// Name, parent and start time from `/proc/PID/stat` (proc_pid_stat(5)). The name
-/// may hold blanks and brackets: it ends at the last one.
-pub fn parse_stat(stat: &[u8]) -> Option<(&[u8], u32, u64)> {
+/// What reading tables has found out.
+#[derive(Default)]
+struct Tables {
+    /// The sockets of each network namespace, by what its link says.
+    sockets: HashMap<Vec<u8>, HashMap<u64, Known>>,
+    /// Descriptors so far.
+    count: usize,
+}
+
+impl Tables {
+    fn descriptors(&mut self, pid: u32, as_of_ns: u64) -> Descriptors {
+        let mut files = Descriptors::as_of(as_of_ns);
+        for fd in numbers_in(&format!("/proc/{pid}/fd")) {
+            if self.count >= DESCRIPTORS_MAX {
+                break;
+            }
+            self.count += 1;
+            let fd = fd.cast_signed();
+            if let Some(open) = self.open_file(pid, fd, as_of_ns) {
+                files.insert(fd, open);
+            }
+        }
+        files
+    }
+
+    fn open_file(&mut self, pid: u32, fd: i32, as_of_ns: u64) -> Option<OpenFile> {
+        let path = format!("/proc/{pid}/fd/{fd}");
+        let name = fs::read_link(&path).ok()?.into_os_string().into_vec();
+        let mut head = head_of(Path::new(&path), fd);
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+        let flags = parse_open_flags(&info).unwrap_or_default();
+        head.open_flags = flags & !O_CLOEXEC;
+        let close_on_exec = flags & O_CLOEXEC != 0;
+        if close_on_exec {
+            head.flags |= file_flag::CLOSE_ON_EXEC;
+        }
+        let socket =
+            if name.starts_with(b"socket:[") { self.socket(pid, head.inode) } else { None };
+        let socket = socket.map(|(head, addresses)| (*head, addresses.as_slice()));
+        let file = Arc::from(file::describe(head, &name, socket));
+        Some(OpenFile { file, close_on_exec, as_of_ns, took_over: false })
+    }
+
+    fn directory(&self, pid: u32, as_of_ns: u64) -> Option<OpenFile> {
+        let path = format!("/proc/{pid}/cwd");
+        let name = fs::read_link(&path).ok()?;
+        let head = head_of(Path::new(&path), FILE_WORKING_DIRECTORY);
+        let file = Arc::from(file::describe(head, name.as_os_str().as_bytes(), None));
+        Some(OpenFile { file, close_on_exec: false, as_of_ns, took_over: false })
+    }
+
+    fn socket(&mut self, pid: u32, inode: u64) -> Option<&Known> {
+        let namespace = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+        let sockets = self
+            .sockets
+            .entry(namespace.into_os_string().into_vec())
+            .or_insert_with(|| sockets::of_process(pid));
+        sockets.get(&inode)
+    }
+}
+
+/// Type, device and inode of what a link of `/proc` leads to.
+fn head_of(path: &Path, fd: i32) -> FileHead {
+    let mut head = FileHead { fd, ..FileHead::default() };
+    if let Ok(metadata) = fs::metadata(path) {
+        let device = metadata.st_dev();
+        head.mode = metadata.st_mode();
+        head.inode = metadata.st_ino();
+        // As the kernel keeps it, include/linux/kdev_t.h.
+        head.device = rustix::fs::major(device) << 20 | rustix::fs::minor(device);
+    }
+    head
+}
+
+/// The flags of an open file from `/proc/PID/fdinfo/FD`, in octal, with `O_CLOEXEC`
+/// (fs/proc/fd.c, `seq_show`).
+pub(super) fn parse_open_flags(info: &str) -> Option<u32> {
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    u32::from_str_radix(flags.trim(), 8).ok()
+}
+
+/// Real and effective ids from `/proc/PID/status` (fs/proc/array.c, `task_state`).
+pub(super) fn parse_credentials(status: &[u8]) -> Option<Credentials> {
+    let ids = |name: &[u8]| {
+        let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+        let mut words = std::str::from_utf8(line).ok()?.split_whitespace();
+        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+    };
+    let ((uid, euid), (gid, egid)) = (ids(b"Uid:")?, ids(b"Gid:")?);
+    Some(Credentials { uid, gid, euid, egid })
+}
+
+/// What `/proc/PID/stat` says of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat<'a> {
+    /// Its name.
+    pub comm: &'a [u8],
+    /// The parent process.
+    pub ppid: u32,
+    /// The process that began its session.
+    pub session: u32,
+    /// When it started, ticks since the boot.
+    pub start_ticks: u64,
+}
+
+/// Reads `/proc/PID/stat` (proc_pid_stat(5)). The name may hold blanks and brackets: it
+/// ends at the last one.
+pub fn parse_stat(stat: &[u8]) -> Option<Stat<'_>> {
     let open = stat.iter().position(|byte| *byte == b'(')?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     let comm = stat.get(open + 1..close)?;
@@ -56,9 +203,10 @@ pub fn parse_stat(stat: &[u8]) -> Option<(&[u8], u32, u64)> {
     let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
     let mut fields = rest.split_whitespace();
     let ppid = fields.nth(1)?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
     // Field 22 counted from 1; the state is field 3.
-    let ticks = fields.nth(17)?.parse().ok()?;
-    Some((comm, ppid, ticks))
+    let start_ticks = fields.nth(15)?.parse().ok()?;
+    Some(Stat { comm, ppid, session, start_ticks })
 }
 
 #[cfg(test)]
@@ -67,8 +215,9 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_and_blanks_is_read_whole() {
-        let stat = b"42 (a) (b c) S 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
-        assert_eq!(parse_stat(stat), Some((&b"a) (b c"[..], 7, 12345)));
+        let stat = b"42 (a) (b c) S 7 1 2 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
+        let expected = Stat { comm: b"a) (b c", ppid: 7, session: 2, start_ticks: 12345 };
+        assert_eq!(parse_stat(stat), Some(expected));
         for damaged in [&b""[..], b"42", b"42 (x", b"42 (x) S", b")(", b"42 (x) S 7 \xff"] {
             assert_eq!(parse_stat(damaged), None);
         }
@@ -79,5 +228,38 @@ mod tests {
         let processes = scan();
         let own = processes.get(std::process::id()).expect("this process is in /proc");
         assert!(!own.comm.is_empty() && !own.program.is_empty() && own.start_ns > 0);
+        assert!(own.credentials.is_some() && own.session > 0);
+        let directory = processes.directory(std::process::id()).and_then(OpenFile::file);
+        let expected = std::env::current_dir().unwrap().into_os_string().into_encoded_bytes();
+        assert_eq!(directory.map(|file| file.name()), Some(expected));
+    }
+    /// What is open is found with its path, its flags and, for a socket, its addresses.
+    #[test]
+    fn what_this_process_has_open_is_found() {
+        use std::os::fd::AsRawFd as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let null = fs::File::open("/dev/null").unwrap();
+        let processes = scan();
+        let name = |fd| {
+            let open = processes.file(std::process::id(), fd).expect("it is open");
+            assert!(open.close_on_exec, "the standard library opens everything so");
+            let file = open.file().unwrap();
+            (file.name(), file.socket().map(|socket| socket.name(file.head.inode)))
+        };
+        assert_eq!(name(null.as_raw_fd()), (b"/dev/null".to_vec(), None));
+        let (socket, addresses) = name(listener.as_raw_fd());
+        assert!(socket.starts_with(b"socket:["), "{}", String::from_utf8_lossy(&socket));
+        let expected = format!("TCP {}", listener.local_addr().unwrap());
+        assert_eq!(addresses, Some(expected.into_bytes()));
+    }
+
+    #[test]
+    fn flags_and_ids_are_read_or_not_there() {
+        assert_eq!(parse_open_flags("pos:\t0\nflags:\t02100002\nmnt_id:\t9\n"), Some(0o2_100_002));
+        assert_eq!(parse_open_flags("flags:\t9"), None);
+        let status = b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n";
+        let expected = Credentials { uid: 1, gid: 5, euid: 2, egid: 6 };
+        assert_eq!(parse_credentials(status), Some(expected));
+        assert_eq!(parse_credentials(b"Uid:\t1\n"), None);
     }
 }

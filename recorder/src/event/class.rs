@@ -1,6 +1,20 @@
 //! Classes of events: what is kept longest when memory runs out.
 
-use super::{Call, Event, Kind, syscall};
+use super::{
+    Call, Event, Kind,
+    syscall::{self, Abi, Effect},
+    wire::ATTACHMENT_FILES,
+};
+
+/// `EBADF`: there was no such descriptor.
+pub(crate) const EBADF: i32 = 9;
+
+/// `F_SETFD`, include/uapi/asm-generic/fcntl.h.
+pub(crate) const F_SETFD: u64 = 2;
+
+/// `FIONCLEX`, `FIOCLEX`: include/uapi/asm-generic/ioctls.h, the same on all architectures.
+pub(crate) const FIONCLEX: u64 = 0x5450;
+pub(crate) const FIOCLEX: u64 = 0x5451;
 
 /// Blocks are kept and evicted by class. The number is part of the file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,7 +69,7 @@ impl Class {
     }
 
     /// The class of an event recorded in ABI `native`.
-    pub fn of(event: &Event<'_>, native: syscall::Abi) -> Class {
+    pub fn of(event: &Event<'_>, native: Abi) -> Class {
         match event.kind {
             Kind::Syscall => Self::of_call(event, native),
             Kind::ProcessFork
@@ -68,21 +82,38 @@ impl Class {
             | Kind::TcpResetSent
             | Kind::TcpResetReceived
             | Kind::OomKill => Class::Precious,
-            Kind::Process | Kind::Cut => Class::Context,
+            Kind::Process | Kind::Descriptor | Kind::Cut => Class::Context,
         }
     }
 
-    fn of_call(event: &Event<'_>, native: syscall::Abi) -> Class {
+    fn of_call(event: &Event<'_>, native: Abi) -> Class {
         let Some(call) = Call::of(event) else { return Class::Bulk };
         let errno = call.errno();
-        let abi = call.abi(native);
-        let changes_state = syscall::lookup(abi, call.nr()).is_some_and(|row| row.changes_state);
-        if changes_state && errno.is_none() {
+        if changes_state(event, call, call.abi(native)) {
             return Class::State;
         }
         let failed = errno.is_some_and(|errno| !ORDINARY_FAILURES.contains(&errno));
         let slow = call.dur_ns().is_some_and(|dur| dur > SLOW_NS);
         if failed || slow || !call.returned() { Class::Precious } else { Class::Bulk }
+    }
+}
+
+/// Whether descriptors, directories or credentials may differ after a call.
+fn changes_state(event: &Event<'_>, call: Call<'_, '_>, abi: Abi) -> bool {
+    let arg = |place: usize| call.args().get(place).copied().unwrap_or_default();
+    // A socket that begins to connect has failed, but has its address.
+    if event.attached().iter().any(|attached| attached.index >= ATTACHMENT_FILES) {
+        return true;
+    }
+    match syscall::effect(abi, call.nr()) {
+        // Whatever else went wrong, the descriptor is gone.
+        Effect::Close => call.returned() && call.errno() != Some(EBADF),
+        Effect::Fcntl => call.errno().is_none() && arg(1) == F_SETFD,
+        Effect::Ioctl => call.errno().is_none() && [FIOCLEX, FIONCLEX].contains(&arg(1)),
+        _ => {
+            let changes = syscall::lookup(abi, call.nr()).is_some_and(|row| row.changes_state);
+            changes && call.errno().is_none()
+        }
     }
 }
 
@@ -95,7 +126,7 @@ mod tests {
         for number in [nr, ret.cast_unsigned(), dur_ns] {
             event.push_number(number);
         }
-        Class::of(&event, syscall::Abi::X86_64)
+        Class::of(&event, Abi::X86_64)
     }
 
     #[test]

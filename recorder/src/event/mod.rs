@@ -6,10 +6,12 @@
 //! Invariant: no input or output, no knowledge of where an event lies.
 
 pub mod class;
+pub mod file;
 pub mod names;
 pub mod syscall;
 
 pub use class::Class;
+pub use file::File;
 pub use recorder_ebpf::{
     schema::{Attachment as AttachmentSchema, Field, FlagSet, Kind, KindSchema, Meaning},
     wire,

@@ -11,7 +11,9 @@ use serde::{
 };
 
 use super::{
-    Exporter, rfc3339,
+    Exporter,
+    place::Place,
+    rfc3339,
     value::{Shown, show, show_bytes},
 };
 use crate::{
@@ -92,9 +94,13 @@ impl Object<'_> {
     fn call<M: SerializeMap>(&self, call: Call<'_, '_>, map: &mut M) -> Result<(), M::Error> {
         let event = self.event;
         map.serialize_entry("name", &syscall::name(call.abi(self.native), call.nr()))?;
-        map.serialize_entry("args", &Args { call, event, native: self.native })?;
+        let place = Place { event, processes: self.processes };
+        map.serialize_entry("args", &Args { call, place, native: self.native })?;
         if call.returned() {
             put_signed(map, "ret", call.ret())?;
+        }
+        if let Some(file) = place.returned(call) {
+            put_bytes(map, "ret_file", &file, false)?;
         }
         if let Some(errno) = call.errno() {
             let name = names::errno_name(errno).map_or(errno.to_string(), str::to_string);
@@ -127,7 +133,9 @@ impl Object<'_> {
         let schema = event.kind.schema();
         // What this kernel did not say is absent, not 0.
         let unknown = event.has(flag::NO_ARGS);
-        let fields = schema.fields.iter().enumerate().filter(|_| !unknown);
+        // Nor has an older file what was added later.
+        let known = if unknown { 0 } else { event.numbers().len() };
+        let fields = schema.fields.iter().enumerate().take(known);
         for (place, field) in fields {
             let value = event.number(place);
             if field.meaning == Meaning::TimeNs {
@@ -150,7 +158,7 @@ impl Object<'_> {
 
 struct Args<'e> {
     call: Call<'e, 'e>,
-    event: &'e Event<'e>,
+    place: Place<'e>,
     native: Abi,
 }
 
@@ -167,7 +175,16 @@ impl Serialize for Args<'_> {
             let unnamed = format!("arg{place}");
             let name = arg.map_or(unnamed.as_str(), |arg| arg.name);
             let meaning = arg.map_or(Meaning::Address, |arg| arg.meaning);
-            put(&mut map, name, &show(meaning, *value, self.event.attachment(place as u8), abi))?;
+            let attached = self.place.event.attachment(place as u8);
+            put(&mut map, name, &show(meaning, *value, attached, abi))?;
+            if matches!(meaning, Meaning::Fd | Meaning::DirFd)
+                && let Some(file) = self.place.descriptor(*value as u32 as i32)
+            {
+                put_bytes(&mut map, &format!("{name}_file"), &file, false)?;
+            }
+            if let Some(full) = row.and_then(|row| self.place.full_path(row, self.call, place)) {
+                put_bytes(&mut map, &format!("{name}_full"), &full, false)?;
+            }
         }
         map.end()
     }

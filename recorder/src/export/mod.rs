@@ -6,6 +6,7 @@
 
 mod address;
 mod jsonl;
+mod place;
 mod text;
 mod value;
 

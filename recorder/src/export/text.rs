@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::{
     Exporter,
+    place::Place,
     value::{Shown, show, show_bytes},
 };
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     context::Processes,
     event::{
         Call, Event, Kind, Meaning, names,
-        syscall::{self, Abi},
+        syscall::{self, Abi, Arg},
         wire::{ATTACHMENT_WAIT_CHANNEL, flag},
     },
 };
@@ -52,7 +53,8 @@ impl Text {
         }
     }
 
-    fn call(&mut self, event: &Event<'_>, call: Call<'_, '_>) {
+    fn call(&mut self, event: &Event<'_>, call: Call<'_, '_>, processes: &Processes) {
+        let where_from = Place { event, processes };
         let abi = call.abi(self.native);
         let row = syscall::lookup(abi, call.nr());
         self.line.push_str(&syscall::name(abi, call.nr()));
@@ -70,13 +72,31 @@ impl Text {
             }
             let meaning = args.get(place).map_or(Meaning::Address, |arg| arg.meaning);
             push(&show(meaning, *value, event.attachment(place as u8), abi), &mut self.line);
+            let name = match meaning {
+                Meaning::Fd => where_from.descriptor(*value as u32 as i32),
+                Meaning::DirFd if where_from.is_base(place) => {
+                    where_from.descriptor(*value as u32 as i32)
+                }
+                // The directory before it says where it begins.
+                Meaning::Path if place > 0 && args.get(place - 1).is_some_and(is_directory) => None,
+                _ => row.and_then(|row| where_from.full_path(row, call, place)),
+            };
+            self.between_angles(name);
         }
         if event.has(flag::UNFINISHED) {
             self.unfinished(event, call);
             return;
         }
         self.line.push(')');
-        self.result(event, call);
+        self.result(event, call, where_from.returned(call));
+    }
+
+    fn between_angles(&mut self, name: Option<Vec<u8>>) {
+        if let Some(name) = name {
+            self.line.push('<');
+            push_escaped(&name, &mut self.line);
+            self.line.push('>');
+        }
     }
 
     fn unfinished(&mut self, event: &Event<'_>, call: Call<'_, '_>) {
@@ -89,7 +109,7 @@ impl Text {
         }
     }
 
-    fn result(&mut self, event: &Event<'_>, call: Call<'_, '_>) {
+    fn result(&mut self, event: &Event<'_>, call: Call<'_, '_>, made: Option<Vec<u8>>) {
         match call.errno() {
             Some(errno) => {
                 let name = names::errno_name(errno).map_or(errno.to_string(), str::to_string);
@@ -106,6 +126,7 @@ impl Text {
                 } else {
                     self.line.push_str(&format!(" = {ret:#x}"));
                 }
+                self.between_angles(made);
             }
             None => self.line.push_str(" = ?"),
         }
@@ -160,7 +181,7 @@ impl Text {
             Kind::OomKill => {
                 format!("+++ chosen by the OOM killer, {} asked for memory +++", event.number(1))
             }
-            Kind::Process | Kind::Cut | Kind::Syscall | Kind::Lost => {
+            Kind::Process | Kind::Descriptor | Kind::Cut | Kind::Syscall | Kind::Lost => {
                 event.kind.schema().name.to_string()
             }
         };
@@ -186,13 +207,17 @@ impl Exporter for Text {
         } else {
             self.thread(event, processes);
             match call {
-                Some(call) => self.call(event, call),
+                Some(call) => self.call(event, call, processes),
                 None => self.other(event),
             }
         }
         self.line.push('\n');
         out.write_all(self.line.as_bytes())
     }
+}
+
+fn is_directory(arg: &Arg) -> bool {
+    arg.meaning == Meaning::DirFd
 }
 
 /// `14:03:07.123456`, UTC.

@@ -1,15 +1,12 @@
 //! What a number or a string of bytes says, by its meaning: one place for text
 //! and JSON.
 
-use super::address;
+use super::{address, place::AT_FDCWD};
 use crate::event::{
-    Attached, Meaning, names,
+    Attached, File, Meaning, names,
     syscall::Abi,
     wire::{attachment_flag, lost},
 };
-
-/// `AT_FDCWD`, include/uapi/linux/fcntl.h.
-const AT_FDCWD: i32 = -100;
 
 /// A decoded value.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +83,7 @@ pub(super) fn show<'a>(
         | Meaning::Text
         | Meaning::Comm
         | Meaning::Argv
+        | Meaning::File
         | Meaning::Sockaddr
         | Meaning::SockaddrOut => pointer(value),
     }
@@ -114,6 +112,10 @@ pub(super) fn show_bytes<'a>(meaning: Meaning, attached: &Attached<'a>) -> Shown
             Shown::List(bytes.split(|byte| *byte == 0).collect(), cut)
         }
         Meaning::Comm => Shown::Bytes(attached.text(), cut),
+        Meaning::File => match File::first(attached.bytes) {
+            Some(file) => Shown::Address(file.name()),
+            None => Shown::Nothing,
+        },
         _ => Shown::Bytes(attached.bytes, cut),
     }
 }

@@ -76,7 +76,7 @@ impl Tally {
                 Record::Mark(event.number(0))
             }
             // Of no class of the window: only the recorder makes them.
-            Ok((event, _)) if event.kind == Kind::Process => {
+            Ok((event, _)) if matches!(event.kind, Kind::Process | Kind::Descriptor) => {
                 tracing::debug!(cpu, "a record is of a kind that no program writes");
                 self.malformed(cpu)
             }

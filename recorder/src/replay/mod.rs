@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     context::Processes,
-    event::{Class, Event},
+    event::{Class, Event, syscall::Abi},
     snapshot::{BlockEntry, SnapshotReader},
     window::codec::DecodedBlock,
 };
@@ -45,12 +45,14 @@ pub fn replay(
     take: &mut dyn FnMut(&Event<'_>, &Processes) -> ControlFlow<()>,
 ) -> Replayed {
     let mut replayed = Replayed::default();
+    // Of a machine without a table no call is understood either.
+    let native = Abi::native(&reader.header().arch).unwrap_or(Abi::X86_64);
     let mut processes = Processes::default();
     let mut waiting: Vec<&BlockEntry> = Vec::new();
     for entry in reader.blocks() {
         match entry.meta.class {
             Class::Context => match reader.block(entry) {
-                Ok(block) => block.events().for_each(|event| processes.apply(&event)),
+                Ok(block) => block.events().for_each(|event| processes.apply(&event, native)),
                 Err(error) => replayed.damage.push(error.to_string()),
             },
             Class::State => waiting.push(entry),
@@ -77,7 +79,7 @@ pub fn replay(
             opened.next += 1;
             replayed.events += 1;
             let flow = take(&event, &processes);
-            processes.apply(&event);
+            processes.apply(&event, native);
             if flow.is_break() {
                 return replayed;
             }

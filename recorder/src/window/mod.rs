@@ -66,6 +66,8 @@ pub struct FrozenWindow {
     pub baseline: Arc<Processes>,
     /// What was asked for.
     pub limits: WindowLimits,
+    /// The ABI of the calls in it.
+    pub native: Abi,
 }
 
 impl FrozenWindow {
@@ -73,7 +75,7 @@ impl FrozenWindow {
     pub fn fold(&mut self, dropped: &[Block]) {
         let state = state_of(dropped);
         if !state.is_empty() {
-            fold(Arc::make_mut(&mut self.baseline), &state);
+            fold(Arc::make_mut(&mut self.baseline), &state, self.native);
         }
     }
 }
@@ -85,11 +87,11 @@ fn state_of(blocks: &[Block]) -> Vec<DecodedBlock> {
 }
 
 /// Takes state events into account, in the order of time.
-fn fold(baseline: &mut Processes, state: &[DecodedBlock]) {
+fn fold(baseline: &mut Processes, state: &[DecodedBlock], native: Abi) {
     let mut events: Vec<Event<'_>> = state.iter().flat_map(DecodedBlock::events).collect();
     events.sort_by_key(|event| event.ts_ns);
     for event in &events {
-        baseline.apply(event);
+        baseline.apply(event, native);
     }
 }
 
@@ -381,7 +383,8 @@ impl Window {
     fn drop_blocks(&mut self, blocks: Vec<Block>) {
         let state = state_of(&blocks);
         if !state.is_empty() {
-            fold(self.baseline_mut(), &state);
+            let native = self.native;
+            fold(self.baseline_mut(), &state, native);
         }
         for block in blocks {
             self.evicted.events += block.meta().ledger_events();
@@ -430,6 +433,7 @@ impl Window {
             blocks: blocks.chain(&self.current).cloned().collect(),
             baseline: Arc::clone(&self.baseline),
             limits: self.limits,
+            native: self.native,
         }
     }
 

@@ -191,6 +191,6 @@ fn any_event_can_be_printed() {
         JsonLines::new(header.clock, native).event(&event, &processes, &mut json).unwrap();
         let object: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(object["ts_ns"], ts_ns.to_string(), "seed {seed}");
-        processes.apply(&event);
+        processes.apply(&event, native);
     }
 }

@@ -358,7 +358,7 @@ impl Model {
             .map(|(made, _)| made)
             .collect();
         events.sort_by_key(|made| made.ts_ns);
-        events.iter().for_each(|made| expected.apply(&made.as_event()));
+        events.iter().for_each(|made| expected.apply(&made.as_event(), Abi::X86_64));
         assert_eq!(threads(&frozen.baseline), threads(&expected));
     }
 }

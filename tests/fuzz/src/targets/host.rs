@@ -4,7 +4,7 @@ use std::{io::Write as _, path::Path, sync::LazyLock};
 
 use recorder::{
     config::{ConfigError, RecorderConfig, Settings},
-    context::parse_stat,
+    context::{Stat, parse_stat},
     event::syscall::Abi,
     probe::{KernelTypes, parse_call},
     trigger::rule::parse_pressure,
@@ -257,9 +257,9 @@ pub fn mutate_proc(random: &mut Random, text: &mut Vec<u8>) {
 
 /// `/proc/PID/stat` and `/proc/PID/syscall`.
 pub fn proc(input: &[u8]) {
-    if let Some((comm, ppid, ticks)) = parse_stat(input) {
+    if let Some(Stat { comm, ppid, start_ticks, .. }) = parse_stat(input) {
         assert!(comm.len() <= recorder::context::COMM_LENGTH_MAX);
-        met(("stat", comm.len().min(2), ppid > 0, ticks.checked_ilog2()));
+        met(("stat", comm.len().min(2), ppid > 0, start_ticks.checked_ilog2()));
     }
     if let Ok(text) = std::str::from_utf8(input)
         && let Some((nr, args)) = parse_call(text)

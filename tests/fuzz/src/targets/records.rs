@@ -27,7 +27,7 @@ pub fn record(input: &[u8]) {
     let block = DecodedBlock::read(&columns.to_bytes(class, 3)).expect("it was just written");
     assert_eq!(block.event(0).as_ref(), Some(&event));
     let mut processes = Processes::default();
-    processes.apply(&event);
+    processes.apply(&event, Abi::X86_64);
     printed(&event, &processes);
 }
 
