@@ -34,6 +34,8 @@ pub mod filter;
 
 pub mod export;
 
+pub mod state;
+
 #[cfg(feature = "capture")]
 pub mod privilege;
 

@@ -62,6 +62,7 @@ const MODULES: &[Module] = &[
     Module { name: "replay", uses: Uses::Above },
     Module { name: "filter", uses: Uses::Above },
     Module { name: "export", uses: Uses::Above },
+    Module { name: "state", uses: Uses::Above },
     Module { name: "privilege", uses: Uses::Only(&["loss"]) },
     Module { name: "recorder", uses: Uses::Above },
     Module { name: "dispatch", uses: Uses::Above },

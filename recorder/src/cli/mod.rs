@@ -10,6 +10,7 @@ mod output;
 #[cfg(feature = "capture")]
 mod record;
 mod replay;
+mod state;
 #[cfg(feature = "capture")]
 mod status;
 #[cfg(feature = "capture")]
@@ -50,6 +51,8 @@ enum Command {
     Check(check::Arguments),
     /// Print the events of a snapshot in order, like strace
     Replay(replay::Arguments),
+    /// Print the processes, open files or sockets of a moment, like ps, lsof and ss
+    State(state::Arguments),
     /// Say what a snapshot is, what it covers and what it lost
     Info(info::Arguments),
     /// Check every checksum of a snapshot
@@ -166,6 +169,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "capture")]
         Command::Check(arguments) => return check::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::State(arguments) => state::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };

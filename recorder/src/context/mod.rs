@@ -58,6 +58,12 @@ pub struct ThreadFacts {
 }
 
 impl ThreadFacts {
+    /// The arguments one by one.
+    pub fn words(&self) -> Vec<&[u8]> {
+        let args = self.args.strip_suffix(b"\0").unwrap_or(&self.args);
+        args.split(|byte| *byte == 0).collect()
+    }
+
     fn bytes(&self) -> u64 {
         (size_of::<ThreadFacts>() + self.comm.len() + self.program.len() + self.args.len()) as u64
     }
@@ -124,6 +130,12 @@ impl Processes {
     /// The working directory of a thread.
     pub fn directory(&self, tid: u32) -> Option<&OpenFile> {
         self.directories.get(tid)
+    }
+
+    /// The first thread of each table of descriptors or working directory, in order.
+    pub fn tables(&self) -> impl Iterator<Item = (u32, &ThreadFacts)> {
+        let firsts = Firsts::of(self);
+        self.iter().filter(move |(tid, _)| firsts.of_thread(self, *tid).contains(tid))
     }
 
     /// Events were lost until then: what was learnt before may have changed unseen. 0

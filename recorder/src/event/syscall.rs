@@ -544,12 +544,18 @@ mod tests {
         let plain = |args| new(args, special::NONE);
         for abi in ABIS {
             assert_eq!(without_leaves(abi, "openat"), string(plain(4), 0, 1));
-            assert_eq!(without_leaves(abi, "connect"), with_attachment(plain(3), 0, attach::SOCKADDR, 1));
+            assert_eq!(
+                without_leaves(abi, "connect"),
+                with_attachment(plain(3), 0, attach::SOCKADDR, 1)
+            );
             assert_eq!(
                 without_leaves(abi, "accept4"),
                 with_attachment(new(4, special::ACCEPT), 0, attach::SOCKADDR_OUT, 1)
             );
-            assert_eq!(without_leaves(abi, "sendto"), with_attachment(plain(6), 0, attach::SOCKADDR, 4));
+            assert_eq!(
+                without_leaves(abi, "sendto"),
+                with_attachment(plain(6), 0, attach::SOCKADDR, 4)
+            );
             assert_eq!(
                 without_leaves(abi, "recvfrom"),
                 with_attachment(plain(6), 0, attach::SOCKADDR_OUT, 4)
@@ -559,7 +565,10 @@ mod tests {
             assert_eq!(without_leaves(abi, "exit"), new(1, special::EXIT));
             assert_eq!(without_leaves(abi, "exit_group"), new(1, special::EXIT));
             assert_eq!(without_leaves(abi, "rt_sigreturn"), new(0, special::SIGRETURN));
-            assert_eq!(without_leaves(abi, "mount"), string(string(string(plain(5), 0, 0), 1, 1), 2, 2));
+            assert_eq!(
+                without_leaves(abi, "mount"),
+                string(string(string(plain(5), 0, 0), 1, 1), 2, 2)
+            );
             assert_eq!(without_leaves(abi, "renameat2"), string(string(plain(5), 0, 1), 1, 3));
             assert_eq!(without_leaves(abi, "getpid"), 0);
         }

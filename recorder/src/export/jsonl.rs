@@ -222,7 +222,7 @@ fn put_unsigned<M: SerializeMap>(map: &mut M, name: &str, number: u64) -> Result
     }
 }
 
-fn put_bytes<M: SerializeMap>(
+pub(crate) fn put_bytes<M: SerializeMap>(
     map: &mut M,
     name: &str,
     bytes: &[u8],
@@ -241,7 +241,7 @@ fn put_bytes<M: SerializeMap>(
     Ok(())
 }
 
-fn put_list<M: SerializeMap>(
+pub(crate) fn put_list<M: SerializeMap>(
     map: &mut M,
     name: &str,
     list: &[&[u8]],

@@ -13,7 +13,10 @@ mod value;
 use std::io::{self, Write};
 
 pub use jsonl::JsonLines;
+pub(crate) use jsonl::{put_bytes, put_list};
+pub(crate) use place::file_name;
 pub use text::Text;
+pub(crate) use text::push_escaped;
 
 use crate::{context::Processes, event::Event};
 

@@ -91,7 +91,7 @@ fn join(base: Vec<u8>, path: &[u8]) -> Vec<u8> {
 }
 
 /// What stands for a file.
-pub(super) fn file_name(file: &File<'_>) -> Vec<u8> {
+pub(crate) fn file_name(file: &File<'_>) -> Vec<u8> {
     match file.socket() {
         // Of one that is known by its number alone.
         Some(socket) if socket.head.family == 0 => file.name(),

@@ -267,7 +267,7 @@ fn push(shown: &Shown<'_>, out: &mut String) {
 }
 
 /// Bytes with everything escaped that a terminal could take for more than text.
-fn push_escaped(bytes: &[u8], out: &mut String) {
+pub(crate) fn push_escaped(bytes: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {

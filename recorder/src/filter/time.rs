@@ -5,9 +5,9 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 use crate::{clock::parse_duration_ns, snapshot::Header};
 
 /// A moment of the kernel's clock, from one of:
-/// `t-30s`, `t+1s` (from the trigger), `-5m` (from the end), `+2s` (from the
-/// start), `@1700000000.5`, `14:03:07.250` (UTC, on the day the file ends),
-/// RFC 3339.
+/// `t-30s`, `t+1s` (from the trigger), `now`, `-5m`, `5m ago` (from the end), `+2s` (from
+/// the start), `20%` (of the window), `@1700000000.5`, `14:03`, `14:03:07.250` (UTC, on the
+/// day the file ends), RFC 3339.
 pub fn parse_moment(word: &str, header: &Header) -> Result<u64, String> {
     let word = word.trim();
     let window = &header.window;
@@ -23,6 +23,16 @@ pub fn parse_moment(word: &str, header: &Header) -> Result<u64, String> {
     if word == "t" {
         return Ok(header.trigger.at_ns);
     }
+    if word == "now" {
+        return Ok(window.end_ns);
+    }
+    if let Some(amount) = word.strip_suffix("ago") {
+        let amount = parse_duration_ns(amount.trim_end()).map_err(|_| expected(word))?;
+        return Ok(window.end_ns.saturating_sub(amount));
+    }
+    if let Some(part) = word.strip_suffix('%') {
+        return part_of_window(part, header).ok_or_else(|| expected(word));
+    }
     if word.starts_with("t-") || word.starts_with("t+") {
         return from(header.trigger.at_ns, word.get(1..).unwrap_or_default());
     }
@@ -35,10 +45,20 @@ pub fn parse_moment(word: &str, header: &Header) -> Result<u64, String> {
     wall_ns(word, header).map(|wall| header.clock.monotonic_ns(wall)).ok_or_else(|| expected(word))
 }
 
+/// `part` percent of the way from the start of the window to its end.
+fn part_of_window(part: &str, header: &Header) -> Option<u64> {
+    let percent: f64 = part.trim_end().parse().ok()?;
+    if !(0.0..=100.0).contains(&percent) {
+        return None;
+    }
+    let span_ns = header.window.end_ns.saturating_sub(header.window.start_ns);
+    Some(header.window.start_ns.saturating_add((span_ns as f64 * percent / 100.0) as u64))
+}
+
 fn expected(word: &str) -> String {
     format!(
         "`{word}` is not a moment: write it like t-30s (before the trigger), -1m (before the \
-         end), 14:03:07, @1700000000 or 2026-11-23T02:26:24Z"
+         end), 20%, 14:03:07, @1700000000 or 2026-11-23T02:26:24Z"
     )
 }
 
@@ -94,11 +114,34 @@ mod tests {
         assert_eq!(seconds("@1795400774"), Ok(990));
         assert_eq!(seconds("@1795400774.5"), Ok(990));
         assert_eq!(seconds("-1000h"), Ok(0));
+        assert_eq!(seconds("now"), Ok(1_000));
+        assert_eq!(seconds("5m ago"), Ok(700));
+        assert_eq!(seconds("20%"), Ok(760));
+        assert_eq!(seconds("0.5 %"), Ok(701));
+        // 24 seconds before the end.
+        assert_eq!(seconds("02:26"), Ok(976));
     }
 
     #[test]
     fn what_is_not_a_moment_is_refused() {
-        for word in ["", "t-", "t*3s", "-", "+", "yesterday", "@", "@x", "25:00:00", "t-5"] {
+        for word in [
+            "ago",
+            "5 ago",
+            "%",
+            "101%",
+            "-1%",
+            "NaN%",
+            "",
+            "t-",
+            "t*3s",
+            "-",
+            "+",
+            "yesterday",
+            "@",
+            "@x",
+            "25:00:00",
+            "t-5",
+        ] {
             assert!(parse_moment(word, &header()).is_err(), "{word:?}");
         }
     }

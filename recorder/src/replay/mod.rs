@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     context::Processes,
-    event::{Class, Event, syscall::Abi},
+    event::{Class, Event, Kind, syscall::Abi},
     snapshot::{BlockEntry, SnapshotReader},
     window::codec::DecodedBlock,
 };
@@ -44,15 +44,27 @@ pub fn replay(
     progress: &mut dyn FnMut(u64),
     take: &mut dyn FnMut(&Event<'_>, &Processes) -> ControlFlow<()>,
 ) -> Replayed {
+    replay_into(&mut Processes::default(), reader, skip, progress, take)
+}
+
+/// The same; `processes` is left as it was before the event that ended it, or behind the
+/// last one.
+pub fn replay_into(
+    processes: &mut Processes,
+    reader: &SnapshotReader,
+    skip: &dyn Fn(&BlockEntry) -> bool,
+    progress: &mut dyn FnMut(u64),
+    take: &mut dyn FnMut(&Event<'_>, &Processes) -> ControlFlow<()>,
+) -> Replayed {
     let mut replayed = Replayed::default();
     // Of a machine without a table no call is understood either.
     let native = Abi::native(&reader.header().arch).unwrap_or(Abi::X86_64);
-    let mut processes = Processes::default();
     let mut waiting: Vec<&BlockEntry> = Vec::new();
+    let mut context = Vec::new();
     for entry in reader.blocks() {
         match entry.meta.class {
             Class::Context => match reader.block(entry) {
-                Ok(block) => block.events().for_each(|event| processes.apply(&event, native)),
+                Ok(block) => context.push(block),
                 Err(error) => replayed.damage.push(error.to_string()),
             },
             Class::State => waiting.push(entry),
@@ -60,6 +72,8 @@ pub fn replay(
             _ => waiting.push(entry),
         }
     }
+    begin_with(processes, &context, native);
+    drop(context);
     waiting.sort_by_key(|entry| (entry.meta.first_ns, entry.meta.class == Class::Unfinished));
     let mut merge = Merge {
         reader,
@@ -78,11 +92,10 @@ pub fn replay(
         while let Some(event) = opened.block.event(opened.next) {
             opened.next += 1;
             replayed.events += 1;
-            let flow = take(&event, &processes);
-            processes.apply(&event, native);
-            if flow.is_break() {
+            if take(&event, processes).is_break() {
                 return replayed;
             }
+            processes.apply(&event, native);
             match opened.block.ts_ns(opened.next) {
                 Some(next) if next < limit => {}
                 _ => break,
@@ -91,6 +104,24 @@ pub fn replay(
         merge.put_back(slot);
     }
     replayed
+}
+
+/// The state at the left edge. Threads come before what they have open, and the first
+/// thread of a table before the others: a block has them in the order of time.
+fn begin_with(processes: &mut Processes, context: &[DecodedBlock], native: Abi) {
+    let mut order: Vec<(bool, u32, u32, u32)> = Vec::new();
+    for (number, block) in (0..).zip(context) {
+        for (place, event) in (0..).zip(block.events()) {
+            order.push((event.kind == Kind::Descriptor, event.tid, number, place));
+        }
+    }
+    order.sort_unstable();
+    for (_, _, number, place) in order {
+        let block = context.get(number as usize);
+        if let Some(event) = block.and_then(|block| block.event(place as usize)) {
+            processes.apply(&event, native);
+        }
+    }
 }
 
 struct Merge<'r> {

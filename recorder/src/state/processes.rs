@@ -1,0 +1,125 @@
+//! Processes, as ps prints them.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
+
+use serde::ser::SerializeMap as _;
+
+use super::{HostState, Object, printable, write_object, write_table};
+use crate::{
+    clock::ClockAnchor,
+    context::{OpenFile, ThreadFacts},
+    export::{put_bytes, put_list, rfc3339},
+};
+
+const DAY_NS: i64 = 86_400_000_000_000;
+
+impl HostState {
+    pub(super) fn write_processes(
+        &self,
+        clock: ClockAnchor,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let threads = self.thread_counts();
+        let rows: Vec<Vec<String>> = self
+            .leaders()
+            .map(|(pid, facts)| {
+                let mark = if self.is_uncertain(facts.as_of_ns) { "?" } else { "" };
+                let uid = facts.credentials.map(|who| who.euid.to_string());
+                vec![
+                    uid.unwrap_or_else(|| "-".to_string()),
+                    format!("{pid}{mark}"),
+                    facts.ppid.to_string(),
+                    facts.session.to_string(),
+                    threads.get(&pid).copied().unwrap_or(1).to_string(),
+                    self.started(facts, clock),
+                    command_line(facts),
+                ]
+            })
+            .collect();
+        let head = ["UID", "PID", "PPID", "SID", "THREADS", "STARTED", "COMMAND"];
+        write_table(&head, &rows, out)
+    }
+
+    pub(super) fn write_processes_json(
+        &self,
+        clock: ClockAnchor,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let threads = self.thread_counts();
+        for (pid, facts) in self.leaders() {
+            let count = threads.get(&pid).copied().unwrap_or(1);
+            write_object(out, |object| self.process(pid, facts, count, clock, object))?;
+        }
+        Ok(())
+    }
+
+    fn process(
+        &self,
+        pid: u32,
+        facts: &ThreadFacts,
+        threads: u32,
+        clock: ClockAnchor,
+        object: &mut Object<'_, '_>,
+    ) -> Result<(), serde_json::Error> {
+        object.serialize_entry("pid", &pid)?;
+        object.serialize_entry("ppid", &facts.ppid)?;
+        object.serialize_entry("session", &facts.session)?;
+        object.serialize_entry("threads", &threads)?;
+        put_bytes(object, "comm", &facts.comm, false)?;
+        if facts.start_ns != 0 {
+            object.serialize_entry("start", &rfc3339(clock.wall_ns(facts.start_ns)))?;
+            object.serialize_entry("start_ns", &facts.start_ns.to_string())?;
+        }
+        if let Some(who) = facts.credentials {
+            for (name, id) in
+                [("uid", who.uid), ("gid", who.gid), ("euid", who.euid), ("egid", who.egid)]
+            {
+                object.serialize_entry(name, &id)?;
+            }
+        }
+        if !facts.program.is_empty() {
+            put_bytes(object, "program", &facts.program, false)?;
+        }
+        if !facts.args.is_empty() {
+            put_list(object, "args", &facts.words(), false)?;
+        }
+        if let Some(directory) = self.processes.directory(pid).and_then(OpenFile::file) {
+            put_bytes(object, "directory", &directory.name(), false)?;
+        }
+        if self.is_uncertain(facts.as_of_ns) {
+            object.serialize_entry("uncertain", &true)?;
+        }
+        Ok(())
+    }
+
+    fn thread_counts(&self) -> HashMap<u32, u32> {
+        let mut counts = HashMap::new();
+        for (_, facts) in self.processes.iter().filter(|(_, facts)| !facts.has_ended) {
+            *counts.entry(facts.pid).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The time of day when it is not long ago, else the day.
+    fn started(&self, facts: &ThreadFacts, clock: ClockAnchor) -> String {
+        if facts.start_ns == 0 {
+            return "-".to_string();
+        }
+        let text = rfc3339(clock.wall_ns(facts.start_ns));
+        let age_ns = clock.wall_ns(self.at_ns) - clock.wall_ns(facts.start_ns);
+        let part = if age_ns < DAY_NS { text.get(11..19) } else { text.get(..10) };
+        part.unwrap_or("-").to_string()
+    }
+}
+
+/// The arguments, or the name in brackets where there are none, as ps does.
+fn command_line(facts: &ThreadFacts) -> String {
+    if facts.args.is_empty() {
+        return format!("[{}]", printable(&facts.comm));
+    }
+    let words: Vec<String> = facts.words().into_iter().map(printable).collect();
+    words.join(" ")
+}

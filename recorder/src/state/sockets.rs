@@ -1,0 +1,139 @@
+//! Sockets, as ss prints them.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use serde::ser::SerializeMap as _;
+
+use super::{HostState, Object, printable, write_object, write_table};
+use crate::{
+    context::{OpenFile, ThreadFacts},
+    event::{File, file::Socket, names, wire::INET_SOCKADDR_BYTES},
+    export::put_bytes,
+};
+
+/// `IPPROTO_TCP`, include/uapi/linux/in.h.
+const TCP: u16 = 6;
+
+/// `AF_INET`, `AF_INET6`, include/linux/socket.h.
+const INET: [u16; 2] = [2, 10];
+
+/// A socket and who has it.
+struct SocketRow<'a> {
+    open: &'a OpenFile,
+    owners: Vec<(u32, &'a ThreadFacts, i32)>,
+}
+
+impl HostState {
+    /// Every socket that a descriptor refers to, by its inode.
+    fn sockets(&self) -> BTreeMap<u64, SocketRow<'_>> {
+        let mut sockets: BTreeMap<u64, SocketRow<'_>> = BTreeMap::new();
+        for (tid, facts) in self.processes.tables() {
+            let files = self.processes.descriptors(tid).into_iter().flat_map(|files| files.iter());
+            for (fd, open) in files {
+                let Some(file) = open.file().filter(File::is_socket) else { continue };
+                let owner = (facts.pid, facts, fd);
+                let row = sockets.entry(file.head.inode);
+                let row = row.or_insert_with(|| SocketRow { open, owners: Vec::new() });
+                // Of several descriptions the last one knows its addresses best.
+                if open.as_of_ns > row.open.as_of_ns {
+                    row.open = open;
+                }
+                row.owners.push(owner);
+            }
+        }
+        sockets
+    }
+
+    pub(super) fn write_sockets(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut rows = Vec::new();
+        for (inode, row) in self.sockets() {
+            let Some(socket) = row.open.file().and_then(|file| file.socket()) else { continue };
+            let mark = if self.is_uncertain(row.open.as_of_ns) { "?" } else { "" };
+            let [local, peer] = ends(&socket, inode);
+            let owner = |(pid, facts, fd): &(u32, &ThreadFacts, i32)| {
+                format!("{}:{pid}:{fd}", printable(&facts.comm))
+            };
+            let owners: Vec<String> = row.owners.iter().map(owner).collect();
+            rows.push(vec![
+                format!("{}{mark}", socket.protocol_name().to_lowercase()),
+                self.state_name(&socket),
+                printable(&local),
+                printable(&peer),
+                owners.join(" "),
+            ]);
+        }
+        write_table(&["NETID", "STATE", "LOCAL", "PEER", "PROCESS:PID:FD"], &rows, out)
+    }
+
+    pub(super) fn write_sockets_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        for (inode, row) in self.sockets() {
+            let Some(socket) = row.open.file().and_then(|file| file.socket()) else { continue };
+            write_object(out, |object| self.socket(inode, &row, &socket, object))?;
+        }
+        Ok(())
+    }
+
+    fn socket(
+        &self,
+        inode: u64,
+        row: &SocketRow<'_>,
+        socket: &Socket<'_>,
+        object: &mut Object<'_, '_>,
+    ) -> Result<(), serde_json::Error> {
+        object.serialize_entry("protocol", &socket.protocol_name())?;
+        object.serialize_entry("state", &self.state_name(socket))?;
+        object.serialize_entry("inode", &inode)?;
+        for (name, address) in [("local", socket.local), ("remote", socket.remote)] {
+            if let Some(end) = Socket::end(address) {
+                object.serialize_entry(name, &end)?;
+            }
+        }
+        if let Some(name) = socket.unix_name() {
+            put_bytes(object, "local", &name, false)?;
+        }
+        if socket.head.peer != 0 {
+            object.serialize_entry("peer_inode", &socket.head.peer)?;
+        }
+        let owners: Vec<serde_json::Value> = row
+            .owners
+            .iter()
+            .map(|(pid, facts, fd)| {
+                let comm = String::from_utf8_lossy(&facts.comm);
+                serde_json::json!({"pid": pid, "comm": comm, "fd": fd})
+            })
+            .collect();
+        object.serialize_entry("owners", &owners)?;
+        if self.is_uncertain(row.open.as_of_ns) {
+            object.serialize_entry("uncertain", &true)?;
+        }
+        Ok(())
+    }
+
+    /// The state of a socket: that of its last event where it is a TCP connection.
+    fn state_name(&self, socket: &Socket<'_>) -> String {
+        let mut state = u32::from(socket.head.state);
+        if socket.head.protocol == TCP && INET.contains(&socket.head.family) {
+            let end = |bytes: &[u8]| <[u8; INET_SOCKADDR_BYTES]>::try_from(bytes).ok();
+            if let (Some(local), Some(remote)) = (end(socket.local), end(socket.remote)) {
+                state = self.connections.get(&[local, remote]).copied().unwrap_or(state);
+            }
+        }
+        names::tcp_state(state).into_owned()
+    }
+}
+
+/// Address and port, or the name and the inodes of a Unix socket.
+fn ends(socket: &Socket<'_>, inode: u64) -> [Vec<u8>; 2] {
+    let inet = INET.contains(&socket.head.family);
+    if inet {
+        let end = |address| Socket::end(address).unwrap_or_else(|| "*".to_string()).into_bytes();
+        return [end(socket.local), end(socket.remote)];
+    }
+    let mut local = socket.unix_name().unwrap_or_else(|| b"*".to_vec());
+    local.extend(format!(" {inode}").into_bytes());
+    let peer = if socket.head.peer == 0 { "*".to_string() } else { socket.head.peer.to_string() };
+    [local, peer.into_bytes()]
+}
