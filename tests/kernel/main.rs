@@ -7,6 +7,7 @@
 mod alerting;
 mod calls;
 mod confinement;
+mod descriptors;
 mod doors;
 mod hostile;
 mod ledger;

@@ -22,7 +22,7 @@ use crate::{
     scratch::{Scratch, rounds},
 };
 
-const COMMANDS: [&str; 3] = ["info", "replay", "verify"];
+const COMMANDS: [&str; 4] = ["info", "replay", "state", "verify"];
 
 fn run(command: &str, path: &Path) -> program::Ran {
     program::run([command, path.to_str().unwrap()])
@@ -401,7 +401,7 @@ fn an_output_that_takes_nothing_is_a_failure() {
 fn wrong_arguments_are_a_usage_error_with_the_remedy() {
     let sample = golden::sample();
     let sample = sample.to_str().unwrap();
-    let wrong: [(&[&str], &str); 11] = [
+    let wrong: [(&[&str], &str); 14] = [
         (&["replay", sample, "--format", "nonsense"], "jsonl"),
         (&["info", sample, "--format", "nonsense"], "json"),
         (&["replay", sample, "-e", "trace=opnat"], "%file"),
@@ -410,6 +410,9 @@ fn wrong_arguments_are_a_usage_error_with_the_remedy() {
         (&["replay", sample, "--until", "25:00:00"], "t-30s"),
         (&["replay", sample, "--duration", "5"], "250ms"),
         (&["replay", sample, "--pid", "cat"], "--pid"),
+        (&["state", sample, "nothing"], "sockets"),
+        (&["state", sample, "--at", "yesterday"], "t-30s"),
+        (&["state", sample, "--at", "1h ago"], "outside of what the snapshot knows"),
         (&["replay"], "<FILE>"),
         (&["reply", sample], "replay"),
         (&[], "Usage"),

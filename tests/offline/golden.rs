@@ -113,7 +113,7 @@ fn a_new_file_reads_like_the_old_one() {
 
 #[test]
 fn every_command_explains_itself_as_it_always_did() {
-    for name in ["replay", "info", "verify"] {
+    for name in ["replay", "state", "info", "verify"] {
         let ran = program::run([name, "--help"]);
         ran.succeeded(name);
         compare(&format!("help/{name}.txt"), &ran.stdout);

@@ -281,3 +281,211 @@ fn open_file(file: &File<'_>, as_of_ns: u64) -> OpenFile {
         took_over: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        context::ThreadFacts,
+        event::{
+            file,
+            wire::{FileHead, flag},
+        },
+    };
+
+    /// A call of x86-64 by thread 7 that took 10 ns.
+    fn call(ts_ns: u64, nr: u64, args: &[u64], ret: i64) -> Event<'static> {
+        let mut event = Event::new(Kind::Syscall, ts_ns);
+        (event.pid, event.tid) = (7, 7);
+        for number in [nr, ret.cast_unsigned(), 10].iter().chain(args) {
+            event.push_number(*number);
+        }
+        event
+    }
+
+    fn file(fd: i32, path: &str, flags: u16) -> Vec<u8> {
+        file::describe(FileHead { fd, flags, ..FileHead::default() }, path.as_bytes(), None)
+    }
+
+    const OPENAT: u64 = 257;
+    const CLOSE: u64 = 3;
+    const CLOSE_ON_EXEC: u16 = file_flag::CLOSE_ON_EXEC;
+
+    /// A process 7 of which everything is known at time 0.
+    fn known() -> Processes {
+        let mut processes = Processes::default();
+        processes.insert(7, ThreadFacts { pid: 7, ..ThreadFacts::default() });
+        processes.files.set(7, Descriptors::default());
+        processes
+    }
+
+    fn open(processes: &mut Processes, ts_ns: u64, tid: u32, file: &[u8]) {
+        let fd = File::first(file).unwrap().head.fd;
+        let mut event = call(ts_ns, OPENAT, &[0; 4], i64::from(fd));
+        event.tid = tid;
+        event.attach(Attached { index: ATTACHMENT_FILES, flags: 0, bytes: file });
+        processes.apply(&event, Abi::X86_64);
+    }
+
+    fn names(processes: &Processes, tid: u32) -> Vec<(i32, String)> {
+        let files = processes.descriptors(tid).into_iter().flat_map(Descriptors::iter);
+        files
+            .map(|(fd, open)| {
+                let name = open.file().unwrap().name();
+                (fd, String::from_utf8(name).unwrap())
+            })
+            .collect()
+    }
+
+    fn fork(processes: &mut Processes, ts_ns: u64, child: (u32, u32), shares: u32) {
+        let mut event = Event::new(Kind::ProcessFork, ts_ns);
+        (event.pid, event.tid) = (7, 7);
+        for number in [child.0, child.1, shares] {
+            event.push_number(u64::from(number));
+        }
+        processes.apply(&event, Abi::X86_64);
+    }
+
+    /// The open of another thread got the number while the close had not returned yet.
+    #[test]
+    fn a_close_that_returns_late_does_not_close_what_came_meanwhile() {
+        let mut processes = known();
+        open(&mut processes, 100, 7, &file(3, "/first", 0));
+        // The close is entered at 195 and returns at 205.
+        open(&mut processes, 200, 7, &file(3, "/second", 0));
+        processes.apply(&call(205, CLOSE, &[3], 0), Abi::X86_64);
+        assert_eq!(names(&processes, 7), [(3, "/second".to_string())]);
+        processes.apply(&call(300, CLOSE, &[3], 0), Abi::X86_64);
+        assert_eq!(names(&processes, 7), []);
+        // Nothing was open: what came while the close waited is what it closed.
+        open(&mut processes, 400, 7, &file(3, "/third", 0));
+        processes.apply(&call(405, CLOSE, &[3], 0), Abi::X86_64);
+        assert_eq!(names(&processes, 7), []);
+    }
+
+    #[test]
+    fn a_failing_close_has_closed_unless_there_was_nothing() {
+        let mut processes = known();
+        open(&mut processes, 100, 7, &file(3, "/nfs", 0));
+        processes.apply(&call(150, CLOSE, &[3], -i64::from(EBADF)), Abi::X86_64);
+        assert_eq!(names(&processes, 7).len(), 1);
+        processes.apply(&call(200, CLOSE, &[3], -5), Abi::X86_64);
+        assert_eq!(names(&processes, 7), []);
+    }
+
+    #[test]
+    fn a_fork_shares_or_copies_as_the_kernel_says() {
+        let mut processes = known();
+        open(&mut processes, 100, 7, &file(3, "/a", 0));
+        fork(&mut processes, 110, (7, 8), shared::FILES | shared::DIRECTORY);
+        fork(&mut processes, 120, (9, 9), 0);
+        fork(&mut processes, 130, (10, 10), shared::FILES);
+        processes.apply(&call(200, CLOSE, &[3], 0), Abi::X86_64);
+        open(&mut processes, 210, 8, &file(4, "/b", 0));
+        let b = || vec![(4, "/b".to_string())];
+        assert_eq!([7, 8, 10].map(|tid| names(&processes, tid)), [b(), b(), b()]);
+        assert_eq!(names(&processes, 9), [(3, "/a".to_string())]);
+        // unshare(CLONE_FILES)
+        processes.apply(&call(300, 272, &[CLONE_FILES], 0), Abi::X86_64);
+        processes.apply(&call(310, CLOSE, &[4], 0), Abi::X86_64);
+        assert_eq!([7, 8, 10].map(|tid| names(&processes, tid)), [vec![], b(), b()]);
+    }
+
+    #[test]
+    fn an_exec_closes_what_is_marked() {
+        let mut processes = known();
+        for (fd, flags) in [(3, CLOSE_ON_EXEC), (4, 0), (5, 0), (6, CLOSE_ON_EXEC), (7, 0)] {
+            open(&mut processes, 100, 7, &file(fd, "/file", flags));
+        }
+        // fcntl(5, F_SETFD, FD_CLOEXEC), ioctl(6, FIONCLEX), close_range(7, ~0, CLOEXEC)
+        processes.apply(&call(110, 72, &[5, F_SETFD, FD_CLOEXEC], 0), Abi::X86_64);
+        processes.apply(&call(120, 16, &[6, FIONCLEX], 0), Abi::X86_64);
+        let every = u64::from(u32::MAX);
+        processes.apply(&call(130, 436, &[7, every, CLOSE_RANGE_CLOEXEC], 0), Abi::X86_64);
+        let mut exec = Event::new(Kind::ProcessExec, 200);
+        (exec.pid, exec.tid) = (7, 7);
+        for number in [7, 0, 1000, 1000, 0, 0] {
+            exec.push_number(number);
+        }
+        processes.apply(&exec, Abi::X86_64);
+        let left: Vec<i32> = names(&processes, 7).into_iter().map(|(fd, _)| fd).collect();
+        assert_eq!(left, [4, 6]);
+        let who = processes.get(7).and_then(|facts| facts.credentials).unwrap();
+        assert_eq!((who.uid, who.euid), (1000, 0));
+    }
+
+    /// A program whose first thread ends has lost its name, and the program that another
+    /// thread then started had no parent.
+    #[test]
+    fn a_leader_that_ended_stays_until_its_threads_have() {
+        let mut processes = known();
+        fork(&mut processes, 110, (7, 8), shared::FILES);
+        let end = |tid, ts_ns| {
+            let mut event = Event::new(Kind::ProcessExit, ts_ns);
+            (event.pid, event.tid) = (7, tid);
+            event
+        };
+        processes.apply(&end(7, 200), Abi::X86_64);
+        assert!(processes.get(7).is_some_and(|facts| facts.has_ended));
+        let mut again = Processes::default();
+        processes.to_events().for_each(|event| again.apply(&event, Abi::X86_64));
+        assert!(again.get(7).is_some_and(|facts| facts.has_ended));
+        processes.apply(&end(8, 300), Abi::X86_64);
+        assert!(processes.is_empty() && processes.bytes() == 0, "{processes:?}");
+    }
+
+    #[test]
+    fn tables_as_events_and_back_are_the_same() {
+        let mut processes = known();
+        open(&mut processes, 100, 7, &file(FILE_WORKING_DIRECTORY, "/home", 0));
+        open(&mut processes, 100, 7, &file(3, "/a", CLOSE_ON_EXEC));
+        processes.apply(&call(110, 72, &[3, F_SETFD, 0], 0), Abi::X86_64);
+        fork(&mut processes, 120, (7, 8), shared::FILES | shared::DIRECTORY);
+        fork(&mut processes, 130, (9, 9), 0);
+        let mut lost = Event::new(Kind::Lost, 140);
+        for number in [1, 5, 150] {
+            lost.push_number(number);
+        }
+        processes.apply(&lost, Abi::X86_64);
+        let mut events: Vec<_> = processes.to_events().collect();
+        assert!(events.iter().filter(|event| event.kind == Kind::Descriptor).count() == 2);
+        let mut again = Processes::default();
+        events.drain(..).for_each(|event| again.apply(&event, Abi::X86_64));
+        assert_eq!(again.uncertain_ns(), 150);
+        assert_eq!(again.bytes(), processes.bytes());
+        for tid in [7, 8, 9] {
+            assert_eq!(names(&again, tid), [(3, "/a".to_string())]);
+            assert!(!again.file(tid, 3).unwrap().close_on_exec);
+            assert!(again.directory(tid).is_some());
+        }
+        processes.apply(&call(200, CLOSE, &[3], 0), Abi::X86_64);
+        again.apply(&call(200, CLOSE, &[3], 0), Abi::X86_64);
+        assert_eq!(
+            [7, 8, 9].map(|tid| names(&again, tid)),
+            [7, 8, 9].map(|tid| names(&processes, tid))
+        );
+    }
+
+    #[test]
+    fn tables_leave_before_threads_when_there_is_no_room() {
+        let mut processes = known();
+        for fd in 3..200 {
+            open(&mut processes, 100, 7, &file(fd, "/a/path/of/some/length", 0));
+        }
+        fork(&mut processes, 120, (9, 9), 0);
+        let most = processes.bytes();
+        processes.set_bytes_max(most / 2);
+        assert!(processes.bytes() <= most / 2 && processes.len() == 2 && processes.cut() > 0);
+        let cut = processes.cut();
+        processes.set_bytes_max(processes.bytes());
+        open(&mut processes, 200, 7, &file(3, "/one/more", 0));
+        assert!(processes.cut() > cut && processes.bytes() <= most / 2);
+        let mut end = Event::new(Kind::ProcessExit, 300);
+        for tid in [7, 9] {
+            (end.pid, end.tid) = (tid, tid);
+            end.flags = flag::NO_ARGS;
+            processes.apply(&end, Abi::X86_64);
+        }
+        assert_eq!(processes.bytes(), 0);
+    }
+}
