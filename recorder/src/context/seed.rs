@@ -43,6 +43,9 @@ pub fn scan() -> Processes {
     let suspended_ns = clock::suspended_ns();
     for pid in numbers_in("/proc") {
         let directory = format!("/proc/{pid}");
+        // Before anything is read: what changes in between comes as an event that is
+        // newer, and wins.
+        let as_of_ns = clock::monotonic_ns();
         let program = fs::read_link(format!("{directory}/exe"))
             .map(|path| path.into_os_string().into_encoded_bytes())
             .unwrap_or_default();
@@ -50,7 +53,6 @@ pub fn scan() -> Processes {
         args.truncate(ARGS_BYTES_MAX);
         let status = fs::read(format!("{directory}/status")).unwrap_or_default();
         let credentials = parse_credentials(&status);
-        let as_of_ns = clock::monotonic_ns();
         let files = tables.descriptors(pid, as_of_ns);
         let working_directory = tables.directory(pid, as_of_ns);
         let mut first = None;
@@ -58,7 +60,6 @@ pub fn scan() -> Processes {
             if processes.len() >= THREADS_MAX {
                 return processes;
             }
-            let as_of_ns = clock::monotonic_ns();
             let stat = fs::read(format!("{directory}/task/{tid}/stat")).unwrap_or_default();
             let Some(stat) = parse_stat(&stat) else { continue };
             processes.insert(
