@@ -107,6 +107,10 @@ impl Text {
             self.line.push_str(" waits in ");
             push_escaped(channel.bytes, &mut self.line);
         }
+        let is_read = |index| index != ATTACHMENT_WAIT_CHANNEL;
+        if event.has(flag::LATE) && event.attached().iter().any(|at| is_read(at.index)) {
+            self.line.push_str(" <strings read late>");
+        }
     }
 
     fn result(&mut self, event: &Event<'_>, call: Call<'_, '_>, made: Option<Vec<u8>>) {

@@ -24,7 +24,8 @@ use crate::{
         ATTACHMENTS_MAX, Attached, Event, Kind, Meaning,
         syscall::{self, Abi},
         wire::{
-            ATTACHMENT_WAIT_CHANNEL, SOCKADDR_BYTES_MAX, STRING_BYTES_MAX, attachment_flag, flag,
+            ATTACHMENT_WAIT_CHANNEL, LATE_NS, SOCKADDR_BYTES_MAX, STRING_BYTES_MAX,
+            attachment_flag, flag,
         },
     },
     loss::Missing,
@@ -291,7 +292,7 @@ impl OwnedEvent {
             pid: call.pid,
             tid: call.tid,
             ts_ns: moment_ns,
-            flags: flag::UNFINISHED | compat | flags,
+            flags: flag::UNFINISHED | compat | flags | late(age_ns),
             numbers,
             attached: Vec::new(),
         }
@@ -310,6 +311,11 @@ impl OwnedEvent {
     }
 }
 
+/// What a call points to is read long after it was entered.
+fn late(age_ns: u64) -> u16 {
+    if age_ns > LATE_NS { flag::LATE } else { 0 }
+}
+
 fn abi_of(call: &UnfinishedCall, native: Abi) -> Abi {
     if call.compat { native.compat().unwrap_or(native) } else { native }
 }
@@ -323,14 +329,12 @@ fn attachments(call: &UnfinishedCall, native: Abi) -> Vec<Attachment> {
         let next = call.args.get(place + 1).copied().unwrap_or_default();
         let read = match arg.meaning {
             Meaning::Path | Meaning::Text => read_string(call.pid, pointer),
-            Meaning::Sockaddr => read_memory(call.pid, pointer, next as usize),
+            Meaning::Sockaddr => read_address(call.pid, pointer, next as u32),
             _ => continue,
         };
         if attached.len() + 1 < ATTACHMENTS_MAX {
-            attached.push(match read {
-                Ok(bytes) => (place as u8, 0, bytes),
-                Err(_) => (place as u8, attachment_flag::UNREADABLE, Vec::new()),
-            });
+            let (flags, bytes) = read.unwrap_or_else(|_| (attachment_flag::UNREADABLE, Vec::new()));
+            attached.push((place as u8, flags, bytes));
         }
     }
     attached.extend(wait_channel(call).map(|name| (ATTACHMENT_WAIT_CHANNEL, 0, name)));
@@ -344,19 +348,41 @@ fn wait_channel(call: &UnfinishedCall) -> Option<Vec<u8>> {
     (!name.is_empty() && name != b"0").then_some(name)
 }
 
-/// Reads a string of another process up to its NUL.
-fn read_string(pid: u32, pointer: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = read_memory(pid, pointer, STRING_BYTES_MAX)?;
-    if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
-        bytes.truncate(end);
+/// Reads a string of another process up to its NUL, as the kernel's programs do: what
+/// ends with the memory and not with a NUL is no string.
+fn read_string(pid: u32, pointer: u64) -> io::Result<(u8, Vec<u8>)> {
+    string_of(read_memory(pid, pointer, STRING_BYTES_MAX)?)
+}
+
+/// The string at the beginning of up to [`STRING_BYTES_MAX`] bytes.
+fn string_of(mut bytes: Vec<u8>) -> io::Result<(u8, Vec<u8>)> {
+    let flags = match bytes.iter().position(|byte| *byte == 0) {
+        Some(end) => {
+            bytes.truncate(end);
+            0
+        }
+        None if bytes.len() == STRING_BYTES_MAX => {
+            bytes.truncate(STRING_BYTES_MAX - 1);
+            attachment_flag::CUT
+        }
+        None => return Err(io::ErrorKind::UnexpectedEof.into()),
+    };
+    Ok((flags, bytes))
+}
+
+/// Reads a socket address of another process.
+fn read_address(pid: u32, pointer: u64, length: u32) -> io::Result<(u8, Vec<u8>)> {
+    let kept = (length as usize).min(SOCKADDR_BYTES_MAX);
+    let bytes = read_memory(pid, pointer, kept)?;
+    if bytes.len() < kept {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(bytes)
+    Ok((if kept < length as usize { attachment_flag::CUT } else { 0 }, bytes))
 }
 
 /// Reads memory of another process, less where it ends before. `/proc/PID/mem`
 /// gives what `process_vm_readv` gives, without an unsafe call.
 fn read_memory(pid: u32, pointer: u64, length: usize) -> io::Result<Vec<u8>> {
-    let length = length.min(STRING_BYTES_MAX.max(SOCKADDR_BYTES_MAX));
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let mut bytes = vec![0; length];
     let read = memory.read_at(&mut bytes, pointer)?;
@@ -434,6 +460,20 @@ mod tests {
         drop(asked);
         let gone = reader.ask_within(9, SOON);
         assert_eq!(why(&gone), format!("calls that have not returned: {GONE}"));
+    }
+
+    /// The end of the memory was taken for the end of the string.
+    #[test]
+    fn a_string_ends_with_a_nul_or_is_none() {
+        assert_eq!(string_of(b"/x\0y".to_vec()).unwrap(), (0, b"/x".to_vec()));
+        assert_eq!(string_of(b"\0".to_vec()).unwrap(), (0, Vec::new()));
+        assert!(string_of(b"/x".to_vec()).is_err());
+        assert!(string_of(Vec::new()).is_err());
+        let mut longest = vec![b'x'; STRING_BYTES_MAX];
+        let (flags, cut) = string_of(longest.clone()).unwrap();
+        assert_eq!((flags, cut.len()), (attachment_flag::CUT, STRING_BYTES_MAX - 1));
+        longest[STRING_BYTES_MAX - 1] = 0;
+        assert_eq!(string_of(longest).unwrap().0, 0);
     }
 
     #[test]
