@@ -53,11 +53,16 @@ pub(crate) static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES], 1> = PerCpuArray::ne
 /// The path of an exec, read at its entry: when it succeeds the memory is gone.
 #[repr(C)]
 pub(crate) struct ExecPath {
-    /// What `bpf_probe_read_user_str` answered: bytes with the NUL, or an error.
+    /// What `bpf_probe_read_user_str` answered: bytes with the NUL, or an error;
+    /// [`EXEC_PATH_ABSENT`].
     pub(crate) answer: i64,
     /// The path.
     pub(crate) bytes: [u8; STRING_BYTES_MAX + 8],
 }
+
+/// The memory a path lies in was not there when the call was entered: after a fork the
+/// pages of a file are not yet the child's. The kernel reads it a moment later.
+pub(crate) const EXEC_PATH_ABSENT: i64 = -1;
 
 /// By task; more execs than this at the same moment lose the path of the oldest.
 #[btf_map]
@@ -102,6 +107,8 @@ offsets! {
     TASK_COMM;
     /// `task_struct.exit_code`.
     TASK_EXIT_CODE;
+    /// `task_struct.pending.signal`.
+    TASK_PENDING_SIGNALS;
     /// `task_struct.mm`.
     TASK_MM;
     /// `task_struct.files`.

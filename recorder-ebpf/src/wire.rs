@@ -165,8 +165,9 @@ const _: () = assert!(size_of::<Header>() == 32);
 pub mod flag {
     /// The exit was seen without an entry: no duration, number from the registers.
     pub const NO_ENTRY: u16 = 1 << 0;
-    /// The call does not return (`exit`, `exit_group`); of a thread at the window's left
-    /// edge: it has ended, but others of its process have not.
+    /// The call does not return (`exit`, `exit_group`), or has no result: a filter
+    /// (seccomp) answered it with a signal. Of a thread at the window's left edge: it
+    /// has ended, but others of its process have not.
     pub const NO_RETURN: u16 = 1 << 1;
     /// A 32-bit call on a 64-bit kernel.
     pub const COMPAT: u16 = 1 << 2;

@@ -146,8 +146,10 @@ mod attached {
             TASK_FILES, TASK_FS, TASK_MM, TASK_PID, TASK_TGID,
         },
         probes::{
-            STRING_READ_BYTES, bound, files::credentials, read_field, string_answer,
-            syscall::slot_of,
+            STRING_READ_BYTES, bound,
+            files::credentials,
+            read_field, string_answer,
+            syscall::{resolve_exec_path, slot_of},
         },
     };
 
@@ -260,6 +262,7 @@ mod attached {
                 STRING_READ_BYTES,
                 name.cast(),
             );
+            resolve_exec_path(task as u64, name);
             let (length, flags) = string_answer(answer);
             scratch.add(FIXED).cast::<AttachmentHead>().write_unaligned(AttachmentHead {
                 index: 0,
@@ -310,7 +313,9 @@ mod attached {
 mod attached {
     use aya_ebpf::{
         EbpfContext as _,
-        helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_kernel_str},
+        helpers::generated::{
+            bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel_str,
+        },
         macros::tracepoint,
         programs::TracePointContext,
     };
@@ -323,7 +328,10 @@ mod attached {
     use crate::{
         emit::{Scope, header, now_ns},
         maps::{EXEC_FILENAME, EXEC_OLD_PID, FORK_CHILD_PID, RENAME_NEWCOMM, RENAME_PID, SCRATCH},
-        probes::{STRING_READ_BYTES, bound, read_field, string_answer, syscall::slot_of},
+        probes::{
+            STRING_READ_BYTES, bound, read_field, string_answer,
+            syscall::{resolve_exec_path, slot_of},
+        },
     };
 
     /// The format does not say whether the child is a thread: it is taken for a
@@ -391,6 +399,7 @@ mod attached {
                 let body = scratch.add(FIXED + HEAD);
                 let size = STRING_READ_BYTES;
                 let answer = bpf_probe_read_kernel_str(body.cast(), size, name.cast());
+                resolve_exec_path(bpf_get_current_task(), name);
                 let (length, flags) = string_answer(answer);
                 scratch.add(FIXED).cast::<AttachmentHead>().write_unaligned(AttachmentHead {
                     index: 0,

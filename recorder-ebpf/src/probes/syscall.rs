@@ -23,7 +23,7 @@ use super::files::attach_left;
 use super::{STRING_READ_BYTES, Subject, bound, network::accepted, string_answer, subject};
 use crate::{
     emit::{Scope, header, now_ns},
-    maps::{EXEC_PATHS, ExecPath, PLAN, SCRATCH, SCRATCH_BYTES},
+    maps::{EXEC_PATH_ABSENT, EXEC_PATHS, ExecPath, PLAN, SCRATCH, SCRATCH_BYTES},
     registers::CallRegisters,
 };
 
@@ -70,7 +70,8 @@ pub(crate) fn enter(
         (*slot).state = slot_state::IN_CALL;
     }
     if plan >> 4 & 15 == special::EXEC {
-        save_exec_path(if plan >> 8 & 7 == 1 { args[1] } else { args[0] }, task);
+        let is_at = plan >> 8 & 7 == 1;
+        save_exec_path(if is_at { args[1] } else { args[0] }, is_at, task);
     }
 }
 
@@ -124,6 +125,11 @@ pub(crate) fn exit(
                 call.flags |= flag::COMPAT;
             }
             slot_args = regs.args(compat);
+            if attached::is_answered_by_signal(task) {
+                // The kernel has put back what the register held: no result.
+                call.flags |= flag::NO_RETURN;
+                call.ret = 0;
+            }
         }
         record_call(&scope, pid_tgid, call, &slot_args);
     }
@@ -174,7 +180,9 @@ fn record_call(scope: &Scope, pid_tgid: u64, call: Call, args: &[u64; SYSCALL_AR
     let scratch = scratch.cast::<u8>();
     let dur_ns = if call.entry_ns == 0 { 0 } else { now.wrapping_sub(call.entry_ns) };
     let mut flags = call.flags;
-    if dur_ns > LATE_NS {
+    // The path of a program that was started was read at entry, or by the kernel.
+    let is_started = plan >> 4 & 15 == special::EXEC && call.ret == 0;
+    if dur_ns > LATE_NS && !is_started {
         flags |= flag::LATE;
     }
     let mut count = plan & 7;
@@ -359,9 +367,24 @@ fn read_sockaddr_out(body: *mut u8, pointer: u64, length_pointer: u64) -> (u32, 
     read_sockaddr(body, pointer, u64::from(length))
 }
 
+/// What the kernel itself read as the path of an exec, where the program at entry
+/// could not: a program that fails is recorded as it is, one that succeeds by this.
+#[inline(always)]
+pub(crate) fn resolve_exec_path(task: u64, name: *const u8) {
+    if let Some(saved) = EXEC_PATHS.get_ptr_mut(&task) {
+        // SAFETY: a map value; the helper stops at the NUL or at the size.
+        unsafe {
+            if (*saved).answer == EXEC_PATH_ABSENT {
+                let bytes = (&raw mut (*saved).bytes).cast();
+                (*saved).answer = bpf_probe_read_kernel_str(bytes, STRING_READ_BYTES, name.cast());
+            }
+        }
+    }
+}
+
 /// Reads the path of an exec while its memory is still there.
 #[inline(always)]
-fn save_exec_path(pointer: u64, task: u64) {
+fn save_exec_path(pointer: u64, is_at: bool, task: u64) {
     // The scratch buffer is free: entry and exit do not meet on a CPU.
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
     let path = scratch.cast::<ExecPath>();
@@ -373,6 +396,11 @@ fn save_exec_path(pointer: u64, task: u64) {
             STRING_READ_BYTES,
             pointer as *const c_void,
         );
+        // With a directory the kernel has another path than it was given
+        // (`/dev/fd/3/name`, fs/exec.c): that one stays unreadable.
+        if (*path).answer < 0 && !is_at {
+            (*path).answer = EXEC_PATH_ABSENT;
+        }
         // A full map evicts the oldest; a failure is found at exit as unreadable.
         let _ = EXEC_PATHS.insert(&task, &*path, 0);
     }
@@ -389,7 +417,8 @@ mod attached {
     use recorder_ebpf::wire::Slot;
 
     use crate::{
-        maps::{SLOTS, TASK_COMPAT_WORD},
+        maps::{SLOTS, TASK_COMPAT_WORD, TASK_PENDING_SIGNALS},
+        probes::read_field,
         registers::{COMPAT_BIT, PtRegs},
     };
 
@@ -404,6 +433,16 @@ mod attached {
         let slot =
             unsafe { bpf_task_storage_get(map, task, core::ptr::null_mut(), u64::from(create)) };
         if slot.is_null() { None } else { Some(slot.cast()) }
+    }
+
+    /// Whether a filter answered the current call, which had no entry, with a signal:
+    /// `SIGSYS` then waits to be delivered (`force_sig_seccomp`, kernel/signal.c).
+    #[inline(always)]
+    pub(super) fn is_answered_by_signal(task: u64) -> bool {
+        const SIGSYS: u64 = 31;
+        // SAFETY: the helper checks the address.
+        let pending: u64 = unsafe { read_field(task as *const u8, TASK_PENDING_SIGNALS.load()) };
+        pending >> (SIGSYS - 1) & 1 != 0
     }
 
     /// Whether the current call is a 32-bit one.
@@ -461,6 +500,11 @@ mod attached {
     #[inline(always)]
     pub(crate) fn slot_of(tid: u32) -> Option<*mut Slot> {
         SLOTS.get_ptr_mut(tid)
+    }
+
+    /// Without BTF nothing says which signals wait.
+    pub(super) fn is_answered_by_signal(_task: u64) -> bool {
+        false
     }
 
     /// Without BTF nothing says where the kernel keeps that a call is 32 bits

@@ -145,6 +145,7 @@ const BTF_OFFSETS: &[(&str, &str, &str)] = &[
     ("TASK_TGID", "task_struct", "tgid"),
     ("TASK_COMM", "task_struct", "comm"),
     ("TASK_EXIT_CODE", "task_struct", "exit_code"),
+    ("TASK_PENDING_SIGNALS", "task_struct", "pending.signal"),
     ("TASK_MM", "task_struct", "mm"),
     ("TASK_FILES", "task_struct", "files"),
     ("FILES_FDT", "files_struct", "fdt"),
