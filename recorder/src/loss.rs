@@ -26,6 +26,15 @@ pub struct CallLedger {
     pub aggregated: u64,
 }
 
+/// Counts of one kind of event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindLedger {
+    /// Events that were offered.
+    pub seen: u64,
+    /// Events whose record found no room.
+    pub lost: u64,
+}
+
 /// Where every event of a recording is.
 ///
 /// ```text
@@ -63,6 +72,9 @@ pub struct Ledger {
     pub closes: bool,
     /// By call.
     pub calls: BTreeMap<String, CallLedger>,
+    /// By kind of event. Files of before have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<String, KindLedger>,
 }
 
 impl Ledger {

@@ -12,7 +12,7 @@ use crate::{
         syscall::{self, Abi},
         wire::{CALLS_COMPAT, CALLS_MAX, CallCounts, Counters, KINDS_MAX, PerCpu, filtered},
     },
-    loss::{CallLedger, Ledger},
+    loss::{CallLedger, KindLedger, Ledger},
     window::Window,
 };
 
@@ -191,6 +191,7 @@ struct Sums {
     calls_filtered: [u64; filtered::COUNT],
     others_filtered: u64,
     calls: Vec<CallCounts>,
+    kinds: BTreeMap<&'static str, KindLedger>,
 }
 
 impl Default for Sums {
@@ -202,6 +203,7 @@ impl Default for Sums {
             calls_filtered: [0; filtered::COUNT],
             others_filtered: 0,
             calls: vec![CallCounts::default(); CALLS_MAX as usize],
+            kinds: BTreeMap::new(),
         }
     }
 }
@@ -216,6 +218,11 @@ impl Sums {
             }
             self.stored += of(&counters.stored, *kind);
             self.lost += of(&counters.lost, *kind);
+            if of(&counters.seen, *kind) > 0 {
+                let sum = self.kinds.entry(kind.schema().name).or_default();
+                sum.seen += of(&counters.seen, *kind);
+                sum.lost += of(&counters.lost, *kind);
+            }
         }
         self.others_filtered += counters.others_filtered;
         for (sum, count) in self.calls_filtered.iter_mut().zip(&counters.calls_filtered) {
@@ -238,6 +245,8 @@ impl Sums {
         *ledger.filtered_by.entry("own".to_string()).or_default() += self.others_filtered;
         ledger.filtered = ledger.filtered_by.values().sum();
         ledger.calls = by_name(&self.calls, native);
+        let kinds = self.kinds.iter().map(|(kind, counts)| ((*kind).to_string(), *counts));
+        ledger.kinds = kinds.collect();
     }
 }
 
