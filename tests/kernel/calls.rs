@@ -14,12 +14,12 @@ use recorder_tests::{
 use serde_json::{Value, json};
 
 /// A path nothing has.
-const NOWHERE: &CStr = c"/nonexistent/recorder-test";
+pub(super) const NOWHERE: &CStr = c"/nonexistent/recorder-test";
 
 /// Records a child that does `work`, and answers its events. The child must end
 /// with 0.
 #[track_caller]
-fn record(work: impl FnOnce() -> i32) -> Vec<Value> {
+pub(super) fn record(work: impl FnOnce() -> i32) -> Vec<Value> {
     let recorder = RecorderProcess::start();
     let pid = Child::fork(work).finish();
     let events = recorder.events_of(pid);
@@ -29,7 +29,7 @@ fn record(work: impl FnOnce() -> i32) -> Vec<Value> {
 
 /// The only call of this name.
 #[track_caller]
-fn call<'a>(events: &'a [Value], name: &str) -> &'a Value {
+pub(super) fn call<'a>(events: &'a [Value], name: &str) -> &'a Value {
     one(events, name, |event| event["name"] == name)
 }
 
@@ -170,8 +170,8 @@ fn the_first_return_of_a_child_is_no_call() {
     assert!(after >= before + 3, "{before} and then {after}");
 }
 
-/// Lets calls with number `nr` fail with EACCES.
-fn refuse(nr: libc::c_long) -> bool {
+/// Lets calls with number `nr` end as `how` says (`SECCOMP_RET_*`).
+pub(super) fn refuse(nr: libc::c_long, how: u32) -> bool {
     const LOAD_NR: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
@@ -179,7 +179,7 @@ fn refuse(nr: libc::c_long) -> bool {
     let mut filter = [
         step(LOAD_NR, 0, 0, 0),
         step(IF_EQUAL, 0, 1, nr as u32),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EACCES as u32),
+        step(RETURN, 0, 0, how),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
@@ -195,7 +195,8 @@ fn a_call_seccomp_refuses_has_name_error_and_no_entry() {
     let events = record(|| {
         // SAFETY: calls that only read, or fail.
         unsafe {
-            let ready = refuse(libc::SYS_sethostname);
+            let how = libc::SECCOMP_RET_ERRNO | libc::EACCES as u32;
+            let ready = refuse(libc::SYS_sethostname, how);
             let refused = libc::sethostname(c"x".as_ptr(), 1) == -1 && errno() == libc::EACCES;
             i32::from(!(ready && refused))
         }

@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod alerting;
+mod bad_input;
 mod calls;
 mod confinement;
 mod descriptors;
@@ -13,6 +14,7 @@ mod hostile;
 mod ledger;
 mod life;
 mod memory;
+mod million;
 mod network;
 mod oracle;
 mod privileges;

@@ -19,6 +19,7 @@ mod directory;
 mod events;
 pub mod figures;
 pub mod http;
+pub mod machine_code;
 pub mod memory;
 pub mod property;
 pub mod simulated;
