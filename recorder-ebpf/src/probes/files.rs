@@ -15,7 +15,7 @@ use aya_ebpf::helpers::generated::{
 
 use super::{
     bound,
-    network::{Address, ends_of},
+    network::Address,
     read_field,
     syscall::{Attaching, Call},
 };
@@ -24,10 +24,10 @@ use crate::maps::{
     DENTRY_PARENT, FDTABLE_CLOSE_ON_EXEC, FDTABLE_FD, FDTABLE_MAX, FILE_DENTRY, FILE_FLAGS,
     FILE_INODE, FILE_MOUNT, FILE_PRIVATE_DATA, FILES_FDT, FILES_KNOWN, FS_DENTRY, FS_MOUNT,
     INODE_MODE, INODE_NUMBER, INODE_SUPER_BLOCK, MOUNT_PARENT, MOUNT_POINT, MOUNT_ROOT,
-    MOUNT_VFSMOUNT, NOTES_AT, NOTES_BYTES, SCRATCH, SOCK_FAMILY, SOCK_PROTOCOL, SOCK_SOCKET,
-    SOCK_STATE, SOCKET_INODE, SOCKET_SK, SOCKET_TYPE, SUPER_BLOCK_DEVICE, SUPER_BLOCK_MAGIC,
-    TASK_CRED, TASK_FILES, TASK_FS, UNIX_ADDRESS, UNIX_ADDRESS_LENGTH, UNIX_ADDRESS_NAME,
-    UNIX_PEER,
+    MOUNT_VFSMOUNT, NOTES_AT, NOTES_BYTES, SCRATCH, SOCK_DADDR, SOCK_DADDR6, SOCK_DPORT,
+    SOCK_FAMILY, SOCK_NUM, SOCK_PROTOCOL, SOCK_SADDR, SOCK_SADDR6, SOCK_SOCKET, SOCK_STATE,
+    SOCKET_INODE, SOCKET_SK, SOCKET_TYPE, SUPER_BLOCK_DEVICE, SUPER_BLOCK_MAGIC, TASK_CRED,
+    TASK_FILES, TASK_FS, UNIX_ADDRESS, UNIX_ADDRESS_LENGTH, UNIX_ADDRESS_NAME, UNIX_PEER,
 };
 
 /// `S_IFMT` and `S_IFSOCK`, include/uapi/linux/stat.h.
@@ -92,6 +92,8 @@ struct Notes {
     names: u32,
     /// The descriptors to describe.
     fds: [i32; FILES_MAX],
+    /// What every file has: on the stack there is no room for it before 6.13.
+    head: FileHead,
 }
 
 const _: () = assert!(size_of::<Notes>() <= NOTES_BYTES);
@@ -326,58 +328,59 @@ extern "C" fn describe(at: u32, place: u32) -> u32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return at };
     let scratch = scratch.cast::<u8>();
     let notes = notes(scratch);
-    let mut head = FileHead::default();
     // SAFETY: the notes have room for eight; `at` is below `RECORD_BYTES_MAX` and the
     // buffer goes on for more than the largest path behind it; the helper checks the rest.
     unsafe {
         let fds = notes.wrapping_byte_add(core::mem::offset_of!(Notes, fds)).cast::<i32>();
         let task = (*notes).task as *const u8;
-        head.fd = fds.wrapping_add(bound(place, FILES_MAX as u32 - 1) as usize).read();
+        let head = &raw mut (*notes).head;
+        head.write(FileHead::default());
+        (*head).fd = fds.wrapping_add(bound(place, FILES_MAX as u32 - 1) as usize).read();
         let (mount, file_private, inode);
-        if head.fd == FILE_WORKING_DIRECTORY {
+        if (*head).fd == FILE_WORKING_DIRECTORY {
             let fs = read_field::<u64>(task, TASK_FS.load()) as *const u8;
             mount = read_field::<u64>(fs, FS_MOUNT.load());
             (*notes).dentry = read_field(fs, FS_DENTRY.load());
             inode = read_field::<u64>((*notes).dentry as *const u8, DENTRY_INODE.load());
             file_private = 0;
         } else {
-            let file = file_of(task, &mut head);
+            let file = file_of(task, head);
             if file.is_null() {
                 return at;
             }
-            head.open_flags = read_field(file, FILE_FLAGS.load());
+            (*head).open_flags = read_field(file, FILE_FLAGS.load());
             mount = read_field::<u64>(file, FILE_MOUNT.load());
             (*notes).dentry = read_field(file, FILE_DENTRY.load());
             inode = read_field::<u64>(file, FILE_INODE.load());
             file_private = read_field::<u64>(file, FILE_PRIVATE_DATA.load());
         }
         let inode = inode as *const u8;
-        head.mode = u32::from(read_field::<u16>(inode, INODE_MODE.load()));
-        head.inode = read_field(inode, INODE_NUMBER.load());
+        (*head).mode = u32::from(read_field::<u16>(inode, INODE_MODE.load()));
+        (*head).inode = read_field(inode, INODE_NUMBER.load());
         let super_block = read_field::<u64>(inode, INODE_SUPER_BLOCK.load()) as *const u8;
-        head.device = read_field(super_block, SUPER_BLOCK_DEVICE.load());
-        head.magic = read_field::<u64>(super_block, SUPER_BLOCK_MAGIC.load()) as u32;
+        (*head).device = read_field(super_block, SUPER_BLOCK_DEVICE.load());
+        (*head).magic = read_field::<u64>(super_block, SUPER_BLOCK_MAGIC.load()) as u32;
         let body = at + size_of::<FileHead>() as u32;
-        let length = if head.mode & TYPE_MASK == TYPE_SOCKET && file_private != 0 {
+        let length = if (*head).mode & TYPE_MASK == TYPE_SOCKET && file_private != 0 {
             describe_socket(scratch, body, file_private as *const u8)
         } else {
             (*notes).mount = mount.wrapping_sub(u64::from(MOUNT_VFSMOUNT.load()));
             let (length, flags) = describe_path(scratch, body);
-            head.flags |= flags;
+            (*head).flags |= flags;
             length
         };
-        head.bytes = length as u16;
-        scratch.wrapping_add(at as usize).cast::<FileHead>().write_unaligned(head);
+        (*head).bytes = length as u16;
+        scratch.wrapping_add(at as usize).cast::<FileHead>().write_unaligned(head.read());
         body + (length + 7 & !7)
     }
 }
 
 /// The file behind a descriptor, or null; notes whether an exec closes it.
 #[inline(always)]
-unsafe fn file_of(task: *const u8, head: &mut FileHead) -> *const u8 {
-    let fd = head.fd as u32;
-    // SAFETY: the helper checks every address.
+unsafe fn file_of(task: *const u8, head: *mut FileHead) -> *const u8 {
+    // SAFETY: the notes are ours; the helper checks every address.
     unsafe {
+        let fd = (*head).fd as u32;
         let files = read_field::<u64>(task, TASK_FILES.load()) as *const u8;
         let table = read_field::<u64>(files, FILES_FDT.load()) as *const u8;
         if fd >= read_field::<u32>(table, FDTABLE_MAX.load()) {
@@ -386,7 +389,7 @@ unsafe fn file_of(task: *const u8, head: &mut FileHead) -> *const u8 {
         let words = read_field::<u64>(table, FDTABLE_CLOSE_ON_EXEC.load()) as *const u64;
         let word = read_field::<u64>(words.wrapping_add(fd as usize / 64).cast(), 0);
         if word >> (fd & 63) & 1 != 0 {
-            head.flags = file_flag::CLOSE_ON_EXEC;
+            (*head).flags = file_flag::CLOSE_ON_EXEC;
         }
         let entries = read_field::<u64>(table, FDTABLE_FD.load()) as *const u64;
         read_field::<u64>(entries.wrapping_add(fd as usize).cast(), 0) as *const u8
@@ -472,6 +475,45 @@ extern "C" fn climb() -> u32 {
     }
 }
 
+/// Writes both addresses of a socket, piece by piece: the stack has no room for them.
+#[inline(always)]
+unsafe fn write_ends(sock: *const u8, family: u16, ends: *mut u8) {
+    const ADDRESS: usize = INET_SOCKADDR_BYTES;
+    let (port, word, six) = (
+        core::mem::offset_of!(Address, port),
+        core::mem::offset_of!(Address, word),
+        core::mem::offset_of!(Address, address),
+    );
+    // SAFETY: the caller vouches for the room; the helper checks the rest.
+    unsafe {
+        for place in 0..2 * ADDRESS / 8 {
+            ends.wrapping_add(8 * place).cast::<u64>().write_unaligned(0);
+        }
+        let remote = ends.wrapping_add(ADDRESS);
+        ends.cast::<u16>().write_unaligned(family);
+        remote.cast::<u16>().write_unaligned(family);
+        let local_port = read_field::<u16>(sock, SOCK_NUM.load()).to_be();
+        ends.wrapping_add(port).cast::<u16>().write_unaligned(local_port);
+        copy(remote.wrapping_add(port), sock, SOCK_DPORT.load(), 2);
+        if family == AF_INET {
+            copy(ends.wrapping_add(word), sock, SOCK_SADDR.load(), 4);
+            copy(remote.wrapping_add(word), sock, SOCK_DADDR.load(), 4);
+        } else if SOCK_SADDR6.load() != 0 {
+            copy(ends.wrapping_add(six), sock, SOCK_SADDR6.load(), 16);
+            copy(remote.wrapping_add(six), sock, SOCK_DADDR6.load(), 16);
+        }
+    }
+}
+
+/// Copies `bytes` at `offset` of a kernel object.
+#[inline(always)]
+unsafe fn copy(to: *mut u8, object: *const u8, offset: u32, bytes: u32) {
+    let from = object.wrapping_add(offset as usize);
+    // SAFETY: the caller vouches for the room; the helper checks the address. What cannot
+    // be read leaves zeroes.
+    unsafe { bpf_probe_read_kernel(to.cast(), bytes, from.cast()) };
+}
+
 /// Describes a socket at `at`; answers how many bytes that took.
 #[inline(always)]
 unsafe fn describe_socket(scratch: *mut u8, at: u32, socket: *const u8) -> u32 {
@@ -491,8 +533,7 @@ unsafe fn describe_socket(scratch: *mut u8, at: u32, socket: *const u8) -> u32 {
         };
         let mut length = HEAD;
         if head.family == AF_INET || head.family == AF_INET6 {
-            let (local, remote) = ends_of(sock);
-            ends.cast::<[Address; 2]>().write_unaligned([local, remote]);
+            write_ends(sock, head.family, ends);
             length += 2 * INET_SOCKADDR_BYTES as u32;
         } else if head.family == AF_UNIX && UNIX_ADDRESS.load() != 0 {
             let peer = read_field::<u64>(sock, UNIX_PEER.load()) as *const u8;

@@ -31,10 +31,10 @@ const TCP_LISTEN: u32 = 10;
 pub(crate) struct Address {
     family: u16,
     /// Network byte order.
-    port: u16,
+    pub(crate) port: u16,
     /// IPv4: the address. IPv6: flow label.
-    word: u32,
-    address: [u32; 4],
+    pub(crate) word: u32,
+    pub(crate) address: [u32; 4],
     scope: u32,
 }
 
@@ -191,7 +191,7 @@ mod attached {
 
     /// Local and remote address of a socket.
     #[inline(always)]
-    pub(crate) unsafe fn ends_of(sock: *const u8) -> (Address, Address) {
+    unsafe fn ends_of(sock: *const u8) -> (Address, Address) {
         let mut local = Address::none();
         let mut remote = Address::none();
         // SAFETY: the helper checks every address.
@@ -399,5 +399,3 @@ mod attached {
 }
 
 pub(crate) use attached::accepted;
-#[cfg(feature = "btf")]
-pub(crate) use attached::ends_of;
