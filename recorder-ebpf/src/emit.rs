@@ -88,10 +88,12 @@ impl Scope {
                 // SAFETY: `counters` belongs to this CPU, `ring` too.
                 unsafe { flush_losses(ring, counters) };
             }
-            // SAFETY: the caller vouches for `record`.
+            // SAFETY: the caller vouches for `record`; the helper reads positions of a ring
+            // the verifier knows.
             let stored = unsafe {
-                let wake = wake_flag(ring, counters);
-                bpf_ringbuf_output(ring, record, bytes, wake) == 0
+                let held = bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA));
+                let wake = wake_flag(ring, counters, held);
+                has_room(kind, held) && bpf_ringbuf_output(ring, record, bytes, wake) == 0
             };
             if stored {
                 // SAFETY: as above.
@@ -107,9 +109,32 @@ impl Scope {
                 (*counters).pending_first_ns = ts_ns;
             }
             (*counters).pending_last_ns = ts_ns;
+            if says_processes(kind) {
+                add(&raw mut (*counters).pending_lost_process, 1);
+            }
             add(&raw mut (*counters).pending_lost, 1);
         }
         false
+    }
+}
+
+/// Whether names of processes follow from it.
+#[inline(always)]
+fn says_processes(kind: Kind) -> bool {
+    matches!(kind, Kind::ProcessFork | Kind::ProcessExec | Kind::ProcessExit | Kind::ProcessRename)
+}
+
+/// Whether a ring that holds `held` bytes takes an event of this kind. Under overload calls
+/// are lost first: a lost end or exec would give its number's next events to a wrong
+/// program.
+#[inline(always)]
+fn has_room(kind: Kind, held: u64) -> bool {
+    if !matches!(kind, Kind::Syscall) {
+        return true;
+    }
+    match CONFIG.get(0) {
+        Some(config) => held <= config.calls_bytes_max,
+        None => true,
     }
 }
 
@@ -119,9 +144,7 @@ impl Scope {
 /// # Safety
 /// `ring` and `counters` are those of this CPU.
 #[inline(always)]
-unsafe fn wake_flag(ring: *mut c_void, counters: *mut Counters) -> u64 {
-    // SAFETY: the helper reads positions of a ring the verifier knows.
-    let held = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
+unsafe fn wake_flag(ring: *mut c_void, counters: *mut Counters, held: u64) -> u64 {
     if let Some(config) = CONFIG.get(0) {
         if held > config.wake_bytes {
             // SAFETY: as above.
@@ -153,16 +176,21 @@ pub(crate) unsafe fn flush_losses(ring: *mut c_void, counters: *mut Counters) {
         if count == 0 {
             return;
         }
+        // Read later: an interrupt in between makes it too large at worst, and the next
+        // record too small.
+        let process_events = (*counters).pending_lost_process;
         let mut loss = record::Lost {
             header: header(Kind::Lost, (*counters).pending_first_ns, 0),
             reason: lost::RING_FULL,
             count,
             until_ns: (*counters).pending_last_ns,
+            process_events,
         };
         let bytes = size_of::<record::Lost>() as u64;
         let flags = u64::from(BPF_RB_NO_WAKEUP);
         if bpf_ringbuf_output(ring, (&raw mut loss).cast(), bytes, flags) == 0 {
             add(&raw mut (*counters).pending_lost, count.wrapping_neg());
+            add(&raw mut (*counters).pending_lost_process, process_events.wrapping_neg());
         }
     }
 }

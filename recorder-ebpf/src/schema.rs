@@ -424,6 +424,8 @@ kinds! {
         count: u64 => Meaning::Number,
         /// The last loss.
         until_ns: u64 => Meaning::TimeNs,
+        /// How many of them were forks, execs, ends and renames of processes.
+        process_events: u64 => Meaning::Number,
     }
     /// A thread that was there at the window's left edge. Made by the recorder
     /// from `/proc` and from evicted events, never by the kernel.

@@ -370,6 +370,8 @@ pub struct Counters {
     pub busy: u64,
     /// Losses since the last `lost` record.
     pub pending_lost: u64,
+    /// How many of them say which processes there are: forks, execs, ends, renames.
+    pub pending_lost_process: u64,
     /// The first of them.
     pub pending_first_ns: u64,
     /// The last of them.
@@ -439,6 +441,9 @@ pub struct Config {
     pub recording: u32,
     /// A ring that holds more than this many bytes wakes the reader.
     pub wake_bytes: u64,
+    /// A ring that holds more than this many bytes takes no system calls: what is left is
+    /// for what names follow from.
+    pub calls_bytes_max: u64,
 }
 
 /// First argument of the call by which the recorder checks that its own event

@@ -189,13 +189,13 @@ fn records_lie_in_the_ring_as_they_always_did() {
         AttachmentHead { index, flags, bytes }
         CallCounts { seen, lost }
         Counters {
-            calls, calls_filtered, others_filtered, seen, stored, lost, busy, pending_lost,
+            calls, calls_filtered, others_filtered, seen, stored, lost, busy, pending_lost, pending_lost_process,
             pending_first_ns, pending_last_ns, pending_skipped, woken_at
         }
         PerCpu { counters, calls }
         Slot { entry_ns, nr, args, state, flags }
         SlotRow { pid, tid, slot }
-        Config { own_pid, recording, wake_bytes }
+        Config { own_pid, recording, wake_bytes, calls_bytes_max }
     }
     compare("wire.txt", &text);
 }

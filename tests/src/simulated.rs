@@ -67,6 +67,7 @@ fn empty() -> Box<PerCpu> {
         lost: [0; KINDS_MAX],
         busy: 0,
         pending_lost: 0,
+        pending_lost_process: 0,
         pending_first_ns: 0,
         pending_last_ns: 0,
         pending_skipped: 0,
@@ -335,7 +336,7 @@ impl Cpu {
         if pending_lost == 0 {
             return;
         }
-        let numbers = [u64::from(lost::RING_FULL), pending_lost, pending_last_ns];
+        let numbers = [u64::from(lost::RING_FULL), pending_lost, pending_last_ns, 0];
         if self.push(record(Kind::Lost, pending_first_ns, &numbers, 0, 0), room) {
             self.running.counters.pending_lost = 0;
         }

@@ -79,6 +79,8 @@ pub struct Processes {
     directories: Shared<OpenFile>,
     /// Before this, calls and ends may be missing.
     uncertain_ns: u64,
+    /// Before this, forks, execs, ends and renames may be missing.
+    names_uncertain_ns: u64,
     bytes: u64,
     bytes_max: u64,
     cut: u64,
@@ -92,6 +94,7 @@ impl Default for Processes {
             files: Shared::default(),
             directories: Shared::default(),
             uncertain_ns: 0,
+            names_uncertain_ns: 0,
             bytes: 0,
             bytes_max: u64::MAX,
             cut: 0,
@@ -142,6 +145,18 @@ impl Processes {
     /// where none was.
     pub fn uncertain_ns(&self) -> u64 {
         self.uncertain_ns
+    }
+
+    /// Whether the name of an event's thread is doubtful: forks, execs, ends or renames were
+    /// lost since it was learnt, and the number may be somebody else's by now.
+    pub fn is_comm_uncertain(&self, event: &Event<'_>) -> bool {
+        event.comm().is_none()
+            && self.get(event.tid).is_some_and(|facts| facts.as_of_ns < self.names_uncertain_ns)
+    }
+
+    /// Whether what a thread is may be somebody else's by now.
+    pub fn is_uncertain(&self, facts: &ThreadFacts) -> bool {
+        facts.as_of_ns < self.names_uncertain_ns
     }
 
     /// How many threads are known.
@@ -301,7 +316,7 @@ impl Processes {
                 self.change_files(event.tid, event.ts_ns, Descriptors::close_on_exec);
                 self.directories.copy(event.tid, event.tid);
             }
-            Kind::Lost => self.uncertain_ns = self.uncertain_ns.max(event.number(2)),
+            Kind::Lost => self.lose(event),
             Kind::Descriptor => self.open_before(event),
             Kind::ProcessRename => {
                 self.update(event.tid, event.ts_ns, |facts| {
@@ -334,6 +349,15 @@ impl Processes {
                 self.tables_before(event);
             }
             _ => {}
+        }
+    }
+
+    /// Events are missing up to a moment. An older file does not say which.
+    fn lose(&mut self, event: &Event<'_>) {
+        let until_ns = event.number(2);
+        self.uncertain_ns = self.uncertain_ns.max(until_ns);
+        if event.numbers().get(3).is_none_or(|process_events| *process_events > 0) {
+            self.names_uncertain_ns = self.names_uncertain_ns.max(until_ns);
         }
     }
 
@@ -387,17 +411,21 @@ impl Processes {
 
     /// The threads as events, to be stored as a block.
     pub fn to_events(&self) -> impl Iterator<Item = Event<'_>> {
-        let lost = (self.uncertain_ns != 0).then(|| {
-            let mut event = Event::new(Kind::Lost, self.uncertain_ns);
-            for number in [u64::from(lost::RING_FULL), 0, self.uncertain_ns] {
-                event.push_number(number);
-            }
-            event
-        });
+        // The first makes names doubtful, the second what is open.
+        let losses = [(self.names_uncertain_ns, 1), (self.uncertain_ns, 0)];
+        let lost = losses.into_iter().filter(|(until_ns, _)| *until_ns != 0).map(
+            |(until_ns, process_events)| {
+                let mut event = Event::new(Kind::Lost, until_ns);
+                for number in [u64::from(lost::RING_FULL), 0, until_ns, process_events] {
+                    event.push_number(number);
+                }
+                event
+            },
+        );
         let firsts = Firsts::of(self);
         let threads: Vec<Event<'_>> =
             self.threads.iter().map(|(tid, facts)| self.to_event(*tid, facts, &firsts)).collect();
-        lost.into_iter().chain(threads).chain(self.descriptor_events(firsts))
+        lost.chain(threads).chain(self.descriptor_events(firsts))
     }
 
     fn to_event<'a>(&'a self, tid: u32, facts: &'a ThreadFacts, firsts: &Firsts) -> Event<'a> {

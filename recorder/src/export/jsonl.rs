@@ -80,6 +80,12 @@ impl Serialize for Object<'_> {
             let comm = self.processes.comm_of(event);
             if !comm.is_empty() {
                 put_bytes(&mut map, "comm", comm, false)?;
+                if self.processes.is_comm_uncertain(event) {
+                    map.serialize_entry("comm_uncertain", &true)?;
+                }
+            }
+            if let Some(start_ns) = self.start_ns() {
+                map.serialize_entry("pid_start_ns", &start_ns.to_string())?;
             }
         }
         match Call::of(event) {
@@ -91,6 +97,12 @@ impl Serialize for Object<'_> {
 }
 
 impl Object<'_> {
+    /// When the process started: with it its number is its own for ever.
+    fn start_ns(&self) -> Option<u64> {
+        let facts = self.processes.get(self.event.pid)?;
+        (facts.start_ns != 0).then_some(facts.start_ns)
+    }
+
     fn call<M: SerializeMap>(&self, call: Call<'_, '_>, map: &mut M) -> Result<(), M::Error> {
         let event = self.event;
         map.serialize_entry("name", &syscall::name(call.abi(self.native), call.nr()))?;

@@ -45,6 +45,9 @@ impl Text {
             self.line.push('?');
         } else {
             push_escaped(comm, &mut self.line);
+            if processes.is_comm_uncertain(event) {
+                self.line.push('?');
+            }
         }
         if event.tid == event.pid {
             self.line.push_str(&format!("[{}] ", event.pid));

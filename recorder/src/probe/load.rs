@@ -391,7 +391,13 @@ fn enroll(ebpf: &mut Ebpf) -> Result<u32, ProbeError> {
 }
 
 fn start_recording(ebpf: &mut Ebpf, own_pid: u32, ring_bytes: u32) -> Result<(), ProbeError> {
-    let value = Config { own_pid, recording: 1, wake_bytes: u64::from(ring_bytes) / 2 };
+    let ring_bytes = u64::from(ring_bytes);
+    let value = Config {
+        own_pid,
+        recording: 1,
+        wake_bytes: ring_bytes / 2,
+        calls_bytes_max: ring_bytes - ring_bytes / 8,
+    };
     config(ebpf)?
         .set(0, ConfigValue(value), 0)
         .map_err(|error| ProbeError::failed("write CONFIG", error))

@@ -26,7 +26,7 @@ impl HostState {
         let rows: Vec<Vec<String>> = self
             .leaders()
             .map(|(pid, facts)| {
-                let mark = if self.is_uncertain(facts.as_of_ns) { "?" } else { "" };
+                let mark = if self.processes.is_uncertain(facts) { "?" } else { "" };
                 let uid = facts.credentials.map(|who| who.euid.to_string());
                 vec![
                     uid.unwrap_or_else(|| "-".to_string()),
@@ -89,7 +89,7 @@ impl HostState {
         if let Some(directory) = self.processes.directory(pid).and_then(OpenFile::file) {
             put_bytes(object, "directory", &directory.name(), false)?;
         }
-        if self.is_uncertain(facts.as_of_ns) {
+        if self.processes.is_uncertain(facts) {
             object.serialize_entry("uncertain", &true)?;
         }
         Ok(())
