@@ -13,9 +13,9 @@ use recorder::{
     clock::ClockAnchor,
     context::{Processes, ThreadFacts},
     event::{
-        ATTACHMENTS_MAX, Attached, Class, Event, Kind, NUMBERS_MAX,
+        ATTACHMENTS_MAX, Attached, Class, Event, Kind, NUMBERS_MAX, file,
         syscall::Abi,
-        wire::{ATTACHMENT_WAIT_CHANNEL, attachment_flag, flag, lost},
+        wire::{self, ATTACHMENT_WAIT_CHANNEL, FileHead, attachment_flag, flag, lost},
     },
     loss::{CallLedger, Ledger, Missing},
     snapshot::{self, Contents, Header, WindowInfo},
@@ -136,6 +136,9 @@ impl Made {
         let kind = kind.unwrap_or(Kind::Syscall);
         let cpu = random.below(u64::from(cpus)) as u16;
         let tid = 1 + random.below(12) as u32;
+        if random.one_in(6) {
+            return Made::on_tables(random, ts_ns, cpu, tid);
+        }
         let mut made = Made::new(kind, ts_ns, cpu, tid, &[]);
         made.pid = 1 + tid / 3;
         made.flags = if random.one_in(5) { random.next_u64() as u16 } else { 0 };
@@ -154,9 +157,50 @@ impl Made {
         for _ in 0..random.below(ATTACHMENTS_MAX as u64 + 1) {
             let flags = if random.one_in(4) { random.next_u64() as u8 } else { 0 };
             let bytes = if random.one_in(2) { b"/etc/hosts".to_vec() } else { random.bytes(40) };
-            made.attached.push((random.below(7) as u8, flags, bytes));
+            made.attached.push((random.below(10) as u8, flags, bytes));
         }
         made
+    }
+
+    /// An event that changes what threads have open, of x86-64.
+    fn on_tables(random: &mut Random, ts_ns: u64, cpu: u16, tid: u32) -> Made {
+        let fd = random.below(6);
+        let dur_ns = random.below(5_000_000);
+        let file = |random: &mut Random, fd: i32| {
+            let flags = if random.one_in(3) { wire::file_flag::CLOSE_ON_EXEC } else { 0 };
+            let head = FileHead { fd, flags, inode: random.below(9), ..FileHead::default() };
+            let names: [&[u8]; 4] = [b"/a/b", b"pipe:[7]", b"socket:[8]", b"/x (deleted)"];
+            file::describe(head, names[random.below(4) as usize], None)
+        };
+        let made = match random.below(8) {
+            // openat, twice as often as anything else
+            0 | 1 => {
+                let args = [dur_ns, 0, 0, 0, 0];
+                let made = Made::call(ts_ns, cpu, tid, 257, fd.cast_signed(), &args);
+                made.with(wire::ATTACHMENT_FILES, &file(random, fd as i32))
+            }
+            2 => Made::call(ts_ns, cpu, tid, 3, 0, &[dur_ns, fd]),
+            3 => {
+                let directory = file(random, wire::FILE_WORKING_DIRECTORY);
+                Made::call(ts_ns, cpu, tid, 80, 0, &[dur_ns, 0])
+                    .with(wire::ATTACHMENT_FILES, &directory)
+            }
+            // close_range, unshare
+            4 => {
+                let last = fd + random.below(3);
+                Made::call(ts_ns, cpu, tid, 436, 0, &[dur_ns, fd, last, random.below(3) * 2])
+            }
+            5 => Made::call(ts_ns, cpu, tid, 272, 0, &[dur_ns, random.below(4) * 0x200]),
+            6 => {
+                let child = 1 + random.below(12);
+                Made::new(Kind::ProcessFork, ts_ns, cpu, tid, &[child, child, random.below(4)])
+            }
+            _ => {
+                let numbers = [u64::from(tid), 0, 1, 2, 3, 4];
+                Made::new(Kind::ProcessExec, ts_ns, cpu, tid, &numbers)
+            }
+        };
+        Made { pid: 1 + tid / 3, ..made }
     }
 
     /// The event.

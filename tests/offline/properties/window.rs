@@ -4,14 +4,21 @@
 use std::{cell::Cell, collections::HashSet};
 
 use recorder::{
-    context::{Processes, ThreadFacts},
-    event::{Class, Kind, syscall::Abi},
+    context::{Descriptors, OpenFile, Processes, ThreadFacts},
+    event::{
+        Class, Kind, file,
+        syscall::Abi,
+        wire::{self, FileHead},
+    },
     window::{FrozenWindow, SEGMENT_SPAN_NS, Window, WindowLimits},
 };
 use recorder_tests::{
     property::{Case, check, met},
     synth::{Made, Random},
 };
+
+/// The number of `close` on x86-64.
+const CLOSE: i64 = 3;
 
 /// How far an event can lag behind the clock: another CPU's ring was read first.
 const LAG_NS: u64 = 3_000_000;
@@ -55,7 +62,7 @@ struct Held {
     frozen: FrozenWindow,
     /// Numbers of its events.
     events: Vec<u64>,
-    baseline: Vec<(u32, ThreadFacts)>,
+    baseline: Vec<(u32, Known)>,
 }
 
 /// The window beside the list.
@@ -95,8 +102,16 @@ fn decoded(frozen: &FrozenWindow) -> Vec<(Made, Class)> {
     events
 }
 
-fn threads(processes: &Processes) -> Vec<(u32, ThreadFacts)> {
-    processes.iter().map(|(tid, facts)| (tid, facts.clone())).collect()
+/// What is known of a thread, with what it has open and where it is.
+type Known = (ThreadFacts, Vec<(i32, OpenFile)>, Option<OpenFile>);
+
+fn threads(processes: &Processes) -> Vec<(u32, Known)> {
+    let known = |tid, facts: &ThreadFacts| {
+        let files = processes.descriptors(tid).into_iter().flat_map(Descriptors::iter);
+        let files = files.map(|(fd, open)| (fd, open.clone())).collect();
+        (tid, (facts.clone(), files, processes.directory(tid).cloned()))
+    };
+    processes.iter().map(|(tid, facts)| known(tid, facts)).collect()
 }
 
 fn initial_threads(setup: &Setup) -> Processes {
@@ -118,6 +133,7 @@ fn initial_threads(setup: &Setup) -> Processes {
 /// The number by which an event is known: it was pushed as the `number`th, from 0.
 fn number(made: &Made) -> u64 {
     match made.kind {
+        Kind::Syscall if made.numbers[0] == CLOSE as u64 => made.numbers[4],
         Kind::Syscall => made.numbers[3],
         Kind::ProcessFork => made.numbers[0] - CHILDREN,
         Kind::ProcessRename => {
@@ -226,7 +242,7 @@ impl Model {
         let number = self.pushed.len() as u64;
         let tid = 1 + (number % 40) as u32;
         let words = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        match (class, number % 4) {
+        match (class, number % 6) {
             (Class::State, 0) => {
                 Made::new(Kind::ProcessFork, ts_ns, cpu, tid, &[CHILDREN + number; 2])
             }
@@ -238,6 +254,18 @@ impl Model {
                 Made::new(Kind::ProcessExec, ts_ns, cpu, tid, &[u64::from(tid), number])
                     .with(0, format!("/bin/{number}").as_bytes())
                     .with(1, format!("program\0{words:x}\0").as_bytes())
+            }
+            // openat and close: of the close the number stands behind what it closes.
+            (Class::State, 4) => {
+                let fd = number % 7;
+                let flags = if fd > 4 { wire::file_flag::CLOSE_ON_EXEC } else { 0 };
+                let head = FileHead { fd: fd as i32, flags, ..FileHead::default() };
+                let file = file::describe(head, format!("/file/{number}").as_bytes(), None);
+                Made::call(ts_ns, cpu, tid, 257, fd as i64, &[words % 4_000_000, number])
+                    .with(wire::ATTACHMENT_FILES, &file)
+            }
+            (Class::State, 5) => {
+                Made::call(ts_ns, cpu, tid, CLOSE, 0, &[words % 4_000_000, words % 7, number])
             }
             (Class::State, _) => {
                 // Mostly that of a thread that was just forked.
