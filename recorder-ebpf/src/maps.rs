@@ -2,10 +2,13 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use recorder_ebpf::wire::{CALLS_MAX, Config, PerCpu, RECORD_BYTES_MAX, STRING_BYTES_MAX};
+use recorder_ebpf::wire::{
+    CALLS_MAX, Config, PerCpu, RECORD_BYTES_MAX, Reading, STRING_BYTES_MAX,
+    plan::{READINGS_MAX, SELECTED_MAX},
+};
 
 #[cfg(feature = "btf")]
 use crate::storage::TaskStorage;
@@ -25,7 +28,15 @@ pub(crate) static CONFIG: Array<Config, 1> = Array::new();
 
 /// What the exit program does for each call, see `wire::plan`.
 #[btf_map]
-pub(crate) static PLAN: Array<u32, { CALLS_MAX as usize }> = Array::new();
+pub(crate) static PLAN: Array<u64, { CALLS_MAX as usize }> = Array::new();
+
+/// How memory is read; plans name places in it.
+#[btf_map]
+pub(crate) static READINGS: Array<Reading, { READINGS_MAX as usize }> = Array::new();
+
+/// Plans of calls that an argument selects, by `wire::plan::selected_key`.
+#[btf_map]
+pub(crate) static SELECTED: HashMap<u64, u64, { SELECTED_MAX as usize }> = HashMap::new();
 
 /// The counters as they run.
 #[btf_map]

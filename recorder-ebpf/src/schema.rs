@@ -67,6 +67,306 @@ pub enum Meaning {
     Mode,
     /// Bits or an enumeration with names.
     Flags(FlagSet),
+    /// The number of a device.
+    Device,
+    /// A plain number in hexadecimal: a magic number, a mask without names.
+    Hex,
+    /// A plain unsigned number.
+    Unsigned,
+    /// A file's type and permission bits.
+    FileMode,
+    /// A resource limit.
+    Limit,
+    /// A signal handler, or what stands for one.
+    Handler,
+    /// An IPv4 address in network order.
+    InetAddress,
+    /// What another argument says it is.
+    By(Choice),
+    /// It points to a structure or a list of them.
+    Memory(Memory),
+    /// It points to bytes that are the program's own: read only where that is asked for.
+    Data(DataClass),
+}
+
+/// Whose bytes they are: how many are read is set by class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataClass {
+    /// What is read and written through descriptors.
+    File,
+    /// What is sent and received over sockets.
+    Network,
+}
+
+/// Arguments whose meaning two others give; one is no matter for a choice but for a
+/// form of the call, see `recorder::event::form`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The option of `setsockopt(2)`, by the level.
+    SocketOption,
+    /// The third argument of `socket(2)`, by the family.
+    Protocol,
+}
+
+/// What an argument points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// What lies there.
+    pub layout: Layout,
+    /// How much of it.
+    pub extent: Extent,
+    /// When it is read: a `wire::when`.
+    pub when: u8,
+}
+
+/// How much lies behind a pointer; numbers are places of arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// One.
+    One,
+    /// As many as an argument says.
+    Count(u8),
+    /// As many as the call returned.
+    Result,
+    /// As many bytes as an argument says.
+    Bytes(u8),
+    /// The same, and not more than the second number.
+    BytesUpTo(u8, u8),
+    /// As many bytes as the call returned.
+    ResultBytes,
+    /// As many bytes as the number says an argument points to.
+    Pointed(u8),
+    /// As many bytes as the number at this offset of it says.
+    Inside(u8),
+    /// As many bits as an argument says.
+    Bits(u8),
+}
+
+/// What lies in memory; the members stand in `recorder::event::structure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `int`.
+    IntValue,
+    /// `unsigned int`.
+    UnsignedValue,
+    /// `unsigned int`, in hexadecimal.
+    HexValue,
+    /// `__u64`.
+    LongLongValue,
+    /// `loff_t`.
+    OffsetValue,
+    /// `long`.
+    WordValue,
+    /// A pointer.
+    PointerValue,
+    /// A user id.
+    UserId,
+    /// A group id.
+    GroupId,
+    /// A group id of 16 bits.
+    GroupId16,
+    /// A descriptor.
+    Descriptor,
+    /// A thread id.
+    ThreadId,
+    /// A signal.
+    SignalNumber,
+    /// Two descriptors.
+    DescriptorPair,
+    /// What `wait4(2)` says of an end.
+    WaitStatus,
+    /// Bytes that are shown as they are.
+    Raw,
+    /// A string in a buffer of its own.
+    Words,
+    /// The name of a thread in its 16 bytes.
+    ThreadName,
+    /// The value of an option of a socket: level and option say what it is.
+    SocketValue,
+    /// A socket address.
+    SocketAddress,
+    /// Control messages of a socket.
+    Controls,
+    /// `struct timespec` of this ABI.
+    Timespec,
+    /// `struct __kernel_timespec`.
+    Timespec64,
+    /// `struct timeval`.
+    Timeval,
+    /// Two of `struct timespec`: access and modification.
+    TimespecPair,
+    /// Two of `struct __kernel_timespec`.
+    TimespecPair64,
+    /// Two of `struct timeval`.
+    TimevalPair,
+    /// `struct utimbuf`.
+    Utimbuf,
+    /// `struct timezone`.
+    Timezone,
+    /// `struct itimerval`.
+    Itimerval,
+    /// `struct itimerspec`.
+    Itimerspec,
+    /// `struct __kernel_itimerspec`.
+    Itimerspec64,
+    /// `struct tms`.
+    Tms,
+    /// `struct timex`.
+    Timex,
+    /// `struct sigevent`.
+    Sigevent,
+    /// `struct iovec`.
+    Iovec,
+    /// `struct pollfd`.
+    Pollfd,
+    /// `struct epoll_event`.
+    EpollEvent,
+    /// `fd_set`.
+    FdSet,
+    /// A set of CPUs.
+    CpuSet,
+    /// A set of signals.
+    Sigset,
+    /// The sixth argument of `pselect6(2)`.
+    SigsetArgument,
+    /// `struct sigaction` as the kernel has it.
+    Sigaction,
+    /// The old one of 32-bit x86.
+    OldSigaction,
+    /// `siginfo_t`.
+    Siginfo,
+    /// `stack_t`.
+    Sigaltstack,
+    /// `struct rlimit`.
+    Rlimit,
+    /// `struct rlimit64`.
+    Rlimit64,
+    /// `struct rusage`.
+    Usage,
+    /// `struct stat`.
+    Stat,
+    /// `struct stat64` of 32-bit x86.
+    Stat64,
+    /// `struct statx`.
+    Statx,
+    /// `struct statx_timestamp`.
+    StatxTime,
+    /// `struct statfs`.
+    Statfs,
+    /// `struct statfs64` of 32-bit x86.
+    Statfs64,
+    /// `struct new_utsname`.
+    Utsname,
+    /// `struct sysinfo`.
+    Sysinfo,
+    /// `struct __user_cap_header_struct`.
+    CapHeader,
+    /// `struct __user_cap_data_struct`.
+    CapData,
+    /// `struct msghdr`.
+    Msghdr,
+    /// `struct mmsghdr`.
+    Mmsghdr,
+    /// `struct linger`.
+    Linger,
+    /// `struct ucred`.
+    Ucred,
+    /// `struct ip_mreq`.
+    IpMreq,
+    /// `struct ip_mreqn`.
+    IpMreqn,
+    /// `struct ipv6_mreq`.
+    Ipv6Mreq,
+    /// The front of `struct tcp_info`.
+    TcpInfo,
+    /// `struct termios` of the kernel.
+    Termios,
+    /// `struct winsize`.
+    Winsize,
+    /// `struct flock`.
+    FileLock,
+    /// `struct flock64` of 32-bit x86.
+    FileLock64,
+    /// `struct f_owner_ex`.
+    OwnerEx,
+    /// `struct ifreq`: a name and what belongs to it.
+    Ifreq,
+    /// `struct ifconf`.
+    Ifconf,
+    /// `struct fsxattr`.
+    Fsxattr,
+    /// `struct file_clone_range`.
+    FileCloneRange,
+    /// `struct clone_args`.
+    CloneArgs,
+    /// `struct open_how`.
+    OpenHow,
+    /// `struct mount_attr`.
+    MountAttr,
+    /// `struct sched_param`.
+    SchedParam,
+    /// `struct sched_attr`.
+    SchedAttr,
+    /// `struct io_uring_params`.
+    IoUringParams,
+    /// `struct io_sqring_offsets`.
+    IoSqringOffsets,
+    /// `struct io_cqring_offsets`.
+    IoCqringOffsets,
+    /// The front of `struct perf_event_attr`.
+    PerfEventAttr,
+    /// `struct sock_fprog`.
+    SockFprog,
+    /// `union bpf_attr` of `BPF_MAP_CREATE`.
+    BpfMapCreate,
+    /// That of calls on an element of a map.
+    BpfMapElement,
+    /// That of `BPF_PROG_LOAD`.
+    BpfProgLoad,
+    /// That of `BPF_OBJ_PIN` and `BPF_OBJ_GET`.
+    BpfObject,
+    /// That of `BPF_PROG_ATTACH` and `BPF_PROG_DETACH`.
+    BpfProgAttach,
+    /// That of `BPF_PROG_TEST_RUN`.
+    BpfTestRun,
+    /// That of calls that give ids.
+    BpfNextId,
+    /// That of `BPF_OBJ_GET_INFO_BY_FD`.
+    BpfInfo,
+    /// That of `BPF_PROG_QUERY`.
+    BpfProgQuery,
+    /// That of `BPF_RAW_TRACEPOINT_OPEN`.
+    BpfRawTracepoint,
+    /// That of `BPF_BTF_LOAD`.
+    BpfBtfLoad,
+    /// That of `BPF_LINK_CREATE`.
+    BpfLinkCreate,
+    /// That of `BPF_LINK_UPDATE`.
+    BpfLinkUpdate,
+    /// That of calls that take one descriptor.
+    BpfDescriptor,
+    /// `struct mq_attr`.
+    MqAttr,
+    /// `struct sembuf`.
+    Sembuf,
+    /// `struct futex_waitv`.
+    FutexWaitv,
+    /// `struct landlock_ruleset_attr`.
+    LandlockRuleset,
+    /// `struct landlock_path_beneath_attr`.
+    LandlockPath,
+    /// `struct landlock_net_port_attr`.
+    LandlockPort,
+    /// `struct file_handle`, without the handle.
+    FileHandle,
+    /// `struct cachestat_range`.
+    CachestatRange,
+    /// `struct cachestat`.
+    Cachestat,
+    /// `struct robust_list_head`.
+    RobustListHead,
+    /// `struct user_desc`.
+    UserDesc,
 }
 
 /// The named sets of bits and enumerations; the names stand in `recorder::event::names`.
@@ -193,6 +493,218 @@ pub enum FlagSet {
     Random,
     /// What a new thread shares with its maker, [`crate::wire::shared`].
     Shared,
+    /// `adjtimex(2)`: `ADJ_*`.
+    TimexModes,
+    /// `adjtimex(2)`: `STA_*`.
+    TimexStatus,
+    /// `sigevent`: `SIGEV_*`.
+    SigevNotify,
+    /// `poll(2)`: `POLL*`.
+    Poll,
+    /// `epoll_ctl(2)`: `EPOLL*` events.
+    Epoll,
+    /// `epoll_create1(2)`: `EPOLL_CLOEXEC`.
+    EpollCreate,
+    /// `timerfd_create(2)`: `TFD_*`.
+    TimerfdCreate,
+    /// `timerfd_settime(2)`: `TFD_TIMER_*`.
+    TimerfdSet,
+    /// `signalfd4(2)`: `SFD_*`.
+    SignalfdCreate,
+    /// `inotify_init1(2)`: `IN_*`.
+    InotifyCreate,
+    /// `pidfd_open(2)`: `PIDFD_*`.
+    PidfdOpen,
+    /// `fcntl(2)`: `FD_CLOEXEC`.
+    DescriptorFlags,
+    /// `rt_sigaction(2)`: `SA_*`.
+    SignalAction,
+    /// `sigaltstack(2)`: `SS_*`.
+    AltStack,
+    /// `statx(2)`: `STATX_ATTR_*`.
+    StatxAttributes,
+    /// `statx(2)`: `AT_*`, with the three ways to ask a server.
+    AtStatx,
+    /// `execveat(2)`: `AT_*`.
+    AtExec,
+    /// `statfs(2)`: magic numbers.
+    FileSystem,
+    /// `statfs(2)`: `ST_*`.
+    StatfsFlags,
+    /// `capget(2)`: `_LINUX_CAPABILITY_VERSION_*`.
+    CapVersion,
+    /// `capget(2)`: sets of `CAP_*`.
+    Capabilities,
+    /// `prctl(2)`: one `CAP_*`.
+    Capability,
+    /// `termios`: input modes.
+    TerminalInput,
+    /// `termios`: output modes.
+    TerminalOutput,
+    /// `termios`: control modes.
+    TerminalControl,
+    /// `termios`: local modes.
+    TerminalLocal,
+    /// `TCXONC`: `TCO*`, `TCI*`.
+    FlowControl,
+    /// `TCFLSH`: `TC*FLUSH`.
+    FlushQueue,
+    /// `fcntl(2)`: `F_RDLCK` and others.
+    LockType,
+    /// `fcntl(2)`: `F_OWNER_*`.
+    OwnerType,
+    /// `fcntl(2)`: `DN_*`.
+    Dnotify,
+    /// `fcntl(2)`: `F_SEAL_*`.
+    Seals,
+    /// `clone3(2)`: `CLONE_*`, without a signal.
+    CloneBits,
+    /// `openat2(2)`: `RESOLVE_*`.
+    Resolve,
+    /// `mount_setattr(2)`: `MOUNT_ATTR_*`.
+    MountAttribute,
+    /// `fsmount(2)`: `FSMOUNT_CLOEXEC`.
+    FsMount,
+    /// `fsopen(2)`: `FSOPEN_CLOEXEC`.
+    FsOpen,
+    /// `fspick(2)`: `FSPICK_*`.
+    FsPick,
+    /// `sched_setattr(2)`: `SCHED_FLAG_*`.
+    SchedFlags,
+    /// `io_uring_setup(2)`: `IORING_SETUP_*`.
+    IoUringSetup,
+    /// `io_uring_setup(2)`: `IORING_FEAT_*`.
+    IoUringFeatures,
+    /// `io_uring_enter(2)`: `IORING_ENTER_*`.
+    IoUringEnter,
+    /// `io_uring_register(2)` operations.
+    IoUringRegister,
+    /// `perf_event_open(2)`: `PERF_TYPE_*`.
+    PerfType,
+    /// `perf_event_open(2)`: `PERF_SAMPLE_*`.
+    PerfSample,
+    /// `perf_event_open(2)`: `PERF_FORMAT_*`.
+    PerfRead,
+    /// `perf_event_attr`: its bits, by name.
+    PerfBits,
+    /// `perf_event_open(2)`: `PERF_FLAG_*`.
+    PerfOpen,
+    /// `bpf(2)`: `BPF_MAP_TYPE_*`.
+    BpfMapType,
+    /// `bpf(2)`: `BPF_F_*` of a map.
+    BpfMapFlags,
+    /// `bpf(2)`: `BPF_ANY` and others.
+    BpfElement,
+    /// `bpf(2)`: `BPF_PROG_TYPE_*`.
+    BpfProgType,
+    /// `bpf(2)`: attach types.
+    BpfAttach,
+    /// `shmget(2)` and its like: `IPC_*`, and a mode.
+    IpcFlags,
+    /// `shmctl(2)` and its like.
+    IpcCommand,
+    /// `shmat(2)`: `SHM_*`.
+    Shmat,
+    /// `futex_waitv(2)`: `FUTEX2_*`.
+    Futex2,
+    /// `futex(2)`: `FUTEX_BITSET_MATCH_ANY`.
+    FutexBitset,
+    /// `landlock_add_rule(2)`: `LANDLOCK_ACCESS_FS_*`.
+    LandlockFiles,
+    /// `landlock_add_rule(2)`: `LANDLOCK_ACCESS_NET_*`.
+    LandlockNet,
+    /// `landlock_create_ruleset(2)`: `LANDLOCK_SCOPE_*`.
+    LandlockScope,
+    /// `landlock_create_ruleset(2)`: `LANDLOCK_CREATE_RULESET_*`.
+    LandlockCreate,
+    /// `landlock_add_rule(2)`: `LANDLOCK_RULE_*`.
+    LandlockRule,
+    /// `landlock_restrict_self(2)`: `LANDLOCK_RESTRICT_SELF_*`.
+    LandlockRestrict,
+    /// `setsockopt(2)`: `SO_*`.
+    SocketOption,
+    /// `setsockopt(2)`: `IP_*`.
+    IpOption,
+    /// `setsockopt(2)`: `IPV6_*`.
+    Ipv6Option,
+    /// `setsockopt(2)`: `TCP_*`.
+    TcpOption,
+    /// `setsockopt(2)`: `UDP_*`.
+    UdpOption,
+    /// `setsockopt(2)`: `PACKET_*`.
+    PacketOption,
+    /// `setsockopt(2)`: `NETLINK_*`.
+    NetlinkOption,
+    /// `setsockopt(2)`: options of levels without names.
+    OtherOption,
+    /// `socket(2)`: `IPPROTO_*`.
+    InetProtocol,
+    /// `socket(2)`: `NETLINK_*`.
+    NetlinkProtocol,
+    /// `sendmsg(2)`: `SCM_*`.
+    ControlType,
+    /// `ioctl(2)` requests.
+    Ioctl,
+    /// `prctl(2)`: `SUID_DUMP_*`.
+    Dumpable,
+    /// `prctl(2)`: `SECBIT_*`.
+    Securebits,
+    /// `prctl(2)`: `SECCOMP_MODE_*`.
+    SeccompMode,
+    /// `seccomp(2)`: `SECCOMP_FILTER_FLAG_*`.
+    SeccompFlags,
+    /// `prctl(2)`: `PR_TSC_*`.
+    Tsc,
+    /// `prctl(2)`: `PR_TIMING_*`.
+    Timing,
+    /// `prctl(2)`: `PR_CAP_AMBIENT_*`.
+    AmbientCapability,
+    /// `prctl(2)`: kinds of speculation.
+    Speculation,
+    /// `prctl(2)`: what is done about it.
+    SpeculationControl,
+    /// `prctl(2)`: `PR_SET_MM_*`.
+    MemoryMap,
+    /// `prctl(2)`: `PR_SET_VMA_*`.
+    VmaAttribute,
+    /// `fanotify_init(2)`: `FAN_*`.
+    FanotifyInit,
+    /// `fanotify_mark(2)`: `FAN_MARK_*`.
+    FanotifyMark,
+    /// `fanotify_mark(2)`: events.
+    FanotifyMask,
+    /// `membarrier(2)` commands.
+    Membarrier,
+    /// `membarrier(2)`: `MEMBARRIER_CMD_FLAG_*`.
+    MembarrierFlags,
+    /// `personality(2)`.
+    Personality,
+    /// `mlock2(2)`: `MLOCK_ONFAULT`.
+    Mlock2,
+    /// `kcmp(2)`: `KCMP_*`.
+    Kcmp,
+    /// `keyctl(2)` operations.
+    Keyctl,
+    /// `syslog(2)` actions.
+    Syslog,
+    /// `reboot(2)`: `LINUX_REBOOT_CMD_*`.
+    Reboot,
+    /// `ioprio_set(2)`: `IOPRIO_WHO_*`.
+    IoprioWho,
+    /// `finit_module(2)`: `MODULE_INIT_*`.
+    ModuleInit,
+    /// `mbind(2)`: `MPOL_*`.
+    Mempolicy,
+    /// `mbind(2)`: `MPOL_MF_*`.
+    MbindFlags,
+    /// `get_mempolicy(2)`: `MPOL_F_*`.
+    GetMempolicy,
+    /// `pkey_alloc(2)`: `PKEY_*`.
+    PkeyRights,
+    /// `siginfo_t`: where it came from.
+    SignalCode,
+    /// `siginfo_t` of `SIGCHLD`: `CLD_*`.
+    ChildCode,
 }
 
 /// One field that is a number in the fixed part of a record.

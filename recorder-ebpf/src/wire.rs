@@ -23,19 +23,36 @@ pub const EXEC_ARGS_BYTES_MAX: usize = 4096;
 /// The most arguments a system call has.
 pub const SYSCALL_ARGS_MAX: usize = 6;
 
-/// The most strings and addresses read for one call.
-pub const SYSCALL_ATTACHMENTS_MAX: usize = 3;
+/// The most things read for one call: strings, addresses, structures, and what these
+/// point to.
+pub const SYSCALL_ATTACHMENTS_MAX: usize = 4;
+
+/// The most bytes of one structure, list or buffer. `struct utsname` is the longest
+/// structure (390); what has a count is cut much earlier, see [`LIST_BYTES_MAX`].
+pub const MEMORY_BYTES_MAX: usize = 4095;
+
+/// The most bytes of what has a count: a list of `struct iovec` or `struct pollfd`,
+/// control messages. Sixteen vectors or 32 descriptors say what a call was about; the
+/// rest would be paid for by everybody's window.
+pub const LIST_BYTES_MAX: usize = 256;
 
 /// The attachment number of the wait channel of a call that has not returned.
 /// The numbers below it are those of the arguments.
 pub const ATTACHMENT_WAIT_CHANNEL: u8 = 6;
+
+/// The attachment number of part `part` (1 to 7) of what argument `arg` points to: what
+/// its structure points to in turn. Part 0 is the argument itself.
+pub const fn attachment_part(arg: u8, part: u8) -> u8 {
+    arg & 7 | (part & 7) << 3
+}
 
 /// The attachment number of the files a call left its caller with, as the kernel
 /// resolved them: [`FileHead`] and what belongs to it, one after the other.
 pub const ATTACHMENT_FILES: u8 = 7;
 
 /// The attachment number of the caller's [`Credentials`] after a call that changes them.
-pub const ATTACHMENT_CREDENTIALS: u8 = 8;
+/// There is no argument 6: part 1 of it stands for something else.
+pub const ATTACHMENT_CREDENTIALS: u8 = attachment_part(6, 1);
 
 /// The most files described for one call: `recvmsg` can bring 253 descriptors.
 pub const FILES_MAX: usize = 8;
@@ -211,35 +228,46 @@ pub mod attachment_flag {
 /// ```text
 /// bits 0-2    number of arguments
 /// bits 4-7    what is special, see `special`
-/// bits 8-15   first attachment, see `attach`
-/// bits 16-23  second
-/// bits 24-31  third
+/// bits 8-15   what it leaves behind in kernel objects, see `leaves`
+/// bits 16-27  first attachment: bits 0-2 the argument, bits 3-11 a place in `READINGS`
+/// bits 28-39  second
+/// bits 40-51  third
+/// bits 52-63  fourth; with `special::SELECTED` what selects, see `selector`
 /// ```
 pub mod plan {
-    /// Kinds of attachment, in bits 3-5 of its byte; bits 0-2 are the argument.
-    pub mod attach {
-        /// Nothing.
-        pub const NONE: u32 = 0;
-        /// The argument points to a string.
-        pub const STRING: u32 = 1;
-        /// The argument points to a socket address whose length is the next argument.
-        pub const SOCKADDR: u32 = 2;
-        /// The argument points to a socket address the kernel wrote, the next one
-        /// to its length.
-        pub const SOCKADDR_OUT: u32 = 3;
-    }
     /// Calls that do not go the ordinary way, in bits 4-7.
     pub mod special {
         /// Nothing.
-        pub const NONE: u32 = 0;
+        pub const NONE: u64 = 0;
         /// `execve`, `execveat`: the path is read at entry as well.
-        pub const EXEC: u32 = 1;
+        pub const EXEC: u64 = 1;
         /// `exit`, `exit_group`: recorded at entry.
-        pub const EXIT: u32 = 2;
+        pub const EXIT: u64 = 2;
         /// `rt_sigreturn`: number from the slot, no arguments.
-        pub const SIGRETURN: u32 = 3;
+        pub const SIGRETURN: u64 = 3;
         /// `accept`, `accept4`: the caller owns the new socket.
-        pub const ACCEPT: u32 = 4;
+        pub const ACCEPT: u64 = 4;
+        /// `fcntl`, `ioctl` and their like: an argument says what the others are. The
+        /// plan is looked up in `SELECTED`; this one is for what is not found there.
+        pub const SELECTED: u64 = 5;
+    }
+    /// Bits of the plan that a selected one does not replace.
+    pub const FILES: u64 = 0xff00;
+    /// The plan with what the call leaves behind, see `leaves`.
+    pub const fn with_leaves(plan: u64, leaves: u32) -> u64 {
+        plan & !FILES | (leaves as u64) << 8 & FILES
+    }
+    /// What the call leaves behind.
+    pub const fn leaves_of(plan: u64) -> u32 {
+        (plan & FILES) as u32 >> 8
+    }
+    /// Places in `READINGS`; 0 is none.
+    pub const READINGS_MAX: u32 = 512;
+    /// Entries of `SELECTED`.
+    pub const SELECTED_MAX: u32 = 4096;
+    /// Where the attachment at `position` 0 to 3 begins.
+    pub const fn shift(position: u32) -> u32 {
+        16 + 12 * position
     }
     /// What a call leaves behind in kernel objects that its record is to say.
     pub mod leaves {
@@ -271,23 +299,117 @@ pub mod plan {
         pub const CREDENTIALS: u32 = 12;
     }
     /// A plan for a call with this many arguments.
-    pub const fn new(args: u32, special: u32) -> u32 {
+    pub const fn new(args: u64, special: u64) -> u64 {
         args & 7 | (special & 15) << 4
     }
-    /// The plan with an attachment at `position` 0, 1 or 2.
-    pub const fn with_attachment(plan: u32, position: u32, kind: u32, arg: u32) -> u32 {
-        plan | ((kind & 7) << 3 | arg & 7) << (8 + 8 * position)
+    /// What is special about a call.
+    pub const fn special_of(plan: u64) -> u64 {
+        plan >> 4 & 15
     }
-    /// The plan with what the call leaves behind, see `leaves`.
-    pub const fn with_leaves(plan: u32, leaves: u32) -> u32 {
-        plan | (leaves & 3) << 14 | (leaves >> 2 & 3) << 22
+    /// The plan with an attachment at `position` 0 to 3.
+    pub const fn with_attachment(plan: u64, position: u32, arg: u64, reading: u64) -> u64 {
+        plan | ((reading & 511) << 3 | arg & 7) << shift(position)
     }
-    /// What the call leaves behind.
-    pub const fn leaves_of(plan: u32) -> u32 {
-        plan >> 14 & 3 | (plan >> 22 & 3) << 2
+    /// The argument and the place in `READINGS` of the attachment at `position`.
+    pub const fn attachment(plan: u64, position: u32) -> (u32, u32) {
+        let what = (plan >> shift(position)) as u32 & 0xfff;
+        (what & 7, what >> 3)
+    }
+    /// The plan of a call whose argument `arg` selects another one, by its low seven
+    /// bits alone when `low` (futex operations carry flags above them).
+    pub const fn with_selector(plan: u64, arg: u64, low: bool) -> u64 {
+        let what = arg & 7 | (low as u64) << 3;
+        plan & !(0xf0 | 0xfff << shift(3)) | special::SELECTED << 4 | what << shift(3)
+    }
+    /// The argument that selects, and the bits of it that do.
+    pub const fn selector(plan: u64) -> (u32, u32) {
+        let what = (plan >> shift(3)) as u32;
+        (what & 7, if what & 8 != 0 { 0x7f } else { u32::MAX })
+    }
+    /// The plan without what selects another.
+    pub const fn without_selector(plan: u64) -> u64 {
+        plan & !(0xfff << shift(3))
+    }
+    /// The key of `SELECTED` for the call at `index` (see [`super::call_index`]).
+    pub const fn selected_key(index: u32, value: u32) -> u64 {
+        (index as u64) << 32 | value as u64
     }
     /// A call that is not in the table: all six words are kept.
-    pub const UNKNOWN: u32 = new(6, special::NONE);
+    pub const UNKNOWN: u64 = new(6, special::NONE);
+}
+
+/// How one thing is read from the memory of a process, a value of the map `READINGS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Reading {
+    /// A [`reading`] kind.
+    pub kind: u8,
+    /// A [`when`].
+    pub when: u8,
+    /// The part of the argument it is, see [`attachment_part`].
+    pub part: u8,
+    /// The argument that has the count; for what follows a structure, the offset in it.
+    pub count_at: u8,
+    /// For what follows a structure: the offset of the pointer in it.
+    pub pointer_at: u8,
+    /// Not 0 when pointers in structures have four bytes.
+    pub narrow: u8,
+    /// Bytes of one element.
+    pub element_bytes: u16,
+    /// Bytes kept at most, not more than [`MEMORY_BYTES_MAX`].
+    pub bytes_max: u16,
+    /// Always 0.
+    pub reserved: [u8; 6],
+}
+
+const _: () = assert!(size_of::<Reading>() == 16);
+
+/// Kinds of [`Reading`]: what tells how many elements there are.
+pub mod reading {
+    /// Nothing is read.
+    pub const NONE: u8 = 0;
+    /// It ends with a NUL.
+    pub const STRING: u8 = 1;
+    /// One.
+    pub const ONE: u8 = 2;
+    /// Argument `count_at`.
+    pub const ARGUMENT: u8 = 3;
+    /// The result.
+    pub const RESULT: u8 = 4;
+    /// The 32-bit number that argument `count_at` points to.
+    pub const POINTED: u8 = 5;
+    /// The 32-bit number at offset `count_at` of what is read.
+    pub const INSIDE: u8 = 6;
+    /// As many bits as argument `count_at` says, in whole words.
+    pub const BITS: u8 = 7;
+    /// The 32-bit number at offset `count_at` of the structure read before; the pointer
+    /// is in it as well.
+    pub const FOLLOW: u8 = 8;
+    /// A string; the pointer is in the structure read before.
+    pub const FOLLOW_STRING: u8 = 9;
+}
+
+/// When something is read.
+pub mod when {
+    /// Always: the program wrote it.
+    pub const ALWAYS: u8 = 0;
+    /// When the call succeeded: the kernel wrote it.
+    pub const SUCCESS: u8 = 1;
+    /// When the result is more than 0.
+    pub const POSITIVE: u8 = 2;
+    /// When a signal interrupted the call: what is left of its time.
+    pub const INTERRUPTED: u8 = 3;
+
+    /// Whether it is read for a call with this result.
+    pub const fn holds(when: u8, ret: i64) -> bool {
+        match when {
+            ALWAYS => true,
+            SUCCESS => ret >= 0,
+            POSITIVE => ret > 0,
+            // EINTR, ERESTART_RESTARTBLOCK.
+            _ => ret == -4 || ret == -516,
+        }
+    }
 }
 
 /// Entries of `PLAN` and `CALLS`: native calls, then 32-bit ones.

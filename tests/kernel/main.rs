@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod alerting;
+mod arguments;
 mod bad_input;
 mod calls;
 mod confinement;

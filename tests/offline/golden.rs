@@ -113,11 +113,26 @@ fn a_new_file_reads_like_the_old_one() {
 
 #[test]
 fn every_command_explains_itself_as_it_always_did() {
-    for name in ["replay", "state", "info", "verify"] {
+    for name in ["replay", "state", "info", "verify", "fields"] {
         let ran = program::run([name, "--help"]);
         ran.succeeded(name);
         compare(&format!("help/{name}.txt"), &ran.stdout);
     }
+}
+
+/// The page of all fields is what the program of this tree prints.
+#[test]
+fn the_page_of_all_fields_is_fresh() {
+    let ran = program::run(["fields"]);
+    ran.succeeded("fields");
+    compare("../../recorder/FIELDS.md", &ran.stdout);
+    let ran = program::run(["fields", "--format", "json"]);
+    ran.succeeded("fields");
+    let fields: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    for part in ["kinds", "calls", "structures"] {
+        assert!(fields[part].as_array().is_some_and(|rows| rows.len() > 10), "{part}");
+    }
+    assert!(fields["flags"]["Open"].as_array().is_some());
 }
 
 /// An end that carries a name and a kill for want of memory are younger than the

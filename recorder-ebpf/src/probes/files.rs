@@ -13,12 +13,7 @@ use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user,
 };
 
-use super::{
-    bound,
-    network::Address,
-    read_field,
-    syscall::{Attaching, Call},
-};
+use super::{attach::Attaching, bound, network::Address, read_field, syscall::Call};
 use crate::maps::{
     CRED_EGID, CRED_EUID, CRED_GID, CRED_UID, DENTRY_HASHED, DENTRY_INODE, DENTRY_NAME,
     DENTRY_PARENT, FDTABLE_CLOSE_ON_EXEC, FDTABLE_FD, FDTABLE_MAX, FILE_DENTRY, FILE_FLAGS,
@@ -149,7 +144,7 @@ pub(crate) fn attach_left(
             },
         );
     }
-    Attaching { at: end, count: attaching.count + 1 }
+    Attaching { at: end, count: attaching.count + 1, ..attaching }
 }
 
 #[inline(always)]
@@ -169,7 +164,7 @@ fn attach_credentials(scratch: *mut u8, call: &Call, attaching: Attaching) -> At
             .write_unaligned(credentials(call.task as *const u8));
     }
     let at = start + (size_of::<AttachmentHead>() + bytes) as u32;
-    Attaching { at, count: attaching.count + 1 }
+    Attaching { at, count: attaching.count + 1, ..attaching }
 }
 
 /// Who a task is.

@@ -1,5 +1,6 @@
 //! One file per subject.
 
+mod attach;
 mod control;
 #[cfg(feature = "btf")]
 mod files;

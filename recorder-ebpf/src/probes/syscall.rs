@@ -4,23 +4,27 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_probe_read_kernel_str, bpf_probe_read_user,
-    bpf_probe_read_user_str,
+    bpf_get_current_pid_tgid, bpf_probe_read_kernel_str, bpf_probe_read_user_str,
 };
 use recorder_ebpf::{
     schema::{Kind, record},
     wire::{
-        AttachmentHead, CALLS_MAX, CANARY_PID, CallCounts, LATE_NS, PerCpu, RECORD_BYTES_MAX,
-        SOCKADDR_BYTES_MAX, SYSCALL_ARGS_MAX, SYSCALL_ATTACHMENTS_MAX, Slot, attachment_flag,
-        call_index, filtered, flag,
-        plan::{self, attach, special},
+        CALLS_MAX, CANARY_PID, CallCounts, LATE_NS, PerCpu, SYSCALL_ARGS_MAX, Slot, call_index,
+        filtered, flag,
+        plan::{self, special},
         slot_state,
     },
 };
 
 #[cfg(feature = "btf")]
 use super::files::attach_left;
-use super::{STRING_READ_BYTES, Subject, bound, network::accepted, string_answer, subject};
+use super::{
+    STRING_READ_BYTES, Subject,
+    attach::{Attaching, attach_all, selected},
+    bound,
+    network::accepted,
+    subject,
+};
 use crate::{
     emit::{Scope, header, now_ns},
     maps::{EXEC_PATH_ABSENT, EXEC_PATHS, ExecPath, PLAN, SCRATCH, SCRATCH_BYTES},
@@ -52,7 +56,7 @@ pub(crate) fn enter(
     let args = regs.args(compat);
     let flags = if compat { flag::COMPAT } else { 0 };
     let plan = plan_of(nr, compat);
-    if plan >> 4 & 15 == special::EXIT {
+    if plan::special_of(plan) == special::EXIT {
         // It never returns, and ends where it begins: no slot, no duration.
         let Some(scope) = Scope::enter() else { return };
         let call = Call { nr, ret: 0, entry_ns: 0, flags: flag::NO_RETURN | flags, task };
@@ -69,8 +73,9 @@ pub(crate) fn enter(
         (*slot).flags = u32::from(flags);
         (*slot).state = slot_state::IN_CALL;
     }
-    if plan >> 4 & 15 == special::EXEC {
-        let is_at = plan >> 8 & 7 == 1;
+    if plan::special_of(plan) == special::EXEC {
+        let (path, _) = plan::attachment(plan, 0);
+        let is_at = path == 1;
         save_exec_path(if is_at { args[1] } else { args[0] }, is_at, task);
     }
 }
@@ -155,7 +160,7 @@ fn current_thread() -> u64 {
 }
 
 #[inline(always)]
-fn plan_of(nr: i64, compat: bool) -> u32 {
+fn plan_of(nr: i64, compat: bool) -> u64 {
     match PLAN.get(call_index(nr, compat)) {
         Some(plan) => *plan,
         None => plan::UNKNOWN,
@@ -175,22 +180,15 @@ fn record_call(scope: &Scope, pid_tgid: u64, call: Call, args: &[u64; SYSCALL_AR
         (*call_place(per_cpu, index)).seen += 1;
         ((*per_cpu).counters.calls as u32, (*per_cpu).counters.pending_skipped as u32)
     };
-    let plan = plan_of(call.nr, compat);
+    let mut plan = plan_of(call.nr, compat);
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
     let scratch = scratch.cast::<u8>();
     let dur_ns = if call.entry_ns == 0 { 0 } else { now.wrapping_sub(call.entry_ns) };
     let mut flags = call.flags;
     // The path of a program that was started was read at entry, or by the kernel.
-    let is_started = plan >> 4 & 15 == special::EXEC && call.ret == 0;
+    let is_started = plan::special_of(plan) == special::EXEC && call.ret == 0;
     if dur_ns > LATE_NS && !is_started {
         flags |= flag::LATE;
-    }
-    let mut count = plan & 7;
-    if plan >> 4 & 15 == special::SIGRETURN {
-        count = 0;
-        flags |= flag::NO_ARGS;
-    } else if plan >> 4 & 15 == special::ACCEPT && call.ret >= 0 {
-        accepted(call.task, call.ret as u64);
     }
     let fixed = scratch.cast::<record::Syscall>();
     let words = scratch.wrapping_add(size_of::<record::Syscall>()).cast::<u64>();
@@ -200,10 +198,21 @@ fn record_call(scope: &Scope, pid_tgid: u64, call: Call, args: &[u64; SYSCALL_AR
             words.wrapping_add(place).write(args[place]);
         }
     }
+    let special = plan::special_of(plan);
+    if special == special::SELECTED {
+        plan = selected(scratch, plan, index);
+    }
+    let mut count = plan as u32 & 7;
+    if special == special::SIGRETURN {
+        count = 0;
+        flags |= flag::NO_ARGS;
+    } else if special == special::ACCEPT && call.ret >= 0 {
+        accepted(call.task, call.ret as u64);
+    }
     let attaching = attach_all(scratch, plan, count, &call);
     #[cfg(feature = "btf")]
     let attaching = attach_left(scratch, plan::leaves_of(plan), &call, args, attaching);
-    let Attaching { at: bytes, count: attachments } = attaching;
+    let Attaching { at: bytes, count: attachments, .. } = attaching;
     // SAFETY: as above.
     unsafe {
         (*fixed).header = header(Kind::Syscall, now, pid_tgid);
@@ -236,135 +245,6 @@ unsafe fn call_place(per_cpu: *mut PerCpu, index: u32) -> *mut CallCounts {
     let index = bound(index, CALLS_MAX - 1) as usize;
     // SAFETY: `index` is below the length of the array.
     unsafe { (&raw mut (*per_cpu).calls).cast::<CallCounts>().add(index) }
-}
-
-/// How far the attachments of a record have come.
-#[derive(Clone, Copy)]
-pub(crate) struct Attaching {
-    /// Bytes of the record so far.
-    pub(crate) at: u32,
-    /// Attachments so far.
-    pub(crate) count: u32,
-}
-
-/// Reads the strings and addresses the plan names. Not a loop: kernels before 6.8
-/// refuse one that the compiler enters by falling through (`back-edge`).
-#[inline(always)]
-fn attach_all(scratch: *mut u8, plan: u32, args: u32, call: &Call) -> Attaching {
-    const { assert!(SYSCALL_ATTACHMENTS_MAX == 3) };
-    let fixed = size_of::<record::Syscall>() as u32;
-    let mut attaching = Attaching { at: fixed + 8 * args, count: 0 };
-    if plan >> 8 & 0x3f != 0 {
-        attaching = attach_one(scratch, plan, plan >> 8, call, attaching);
-        if plan >> 16 & 0x3f != 0 {
-            attaching = attach_one(scratch, plan, plan >> 16, call, attaching);
-            if plan >> 24 & 0x3f != 0 {
-                attaching = attach_one(scratch, plan, plan >> 24, call, attaching);
-            }
-        }
-    }
-    attaching.at = bound(attaching.at, RECORD_BYTES_MAX as u32 - 1);
-    attaching
-}
-
-/// Reads one string or address, `what` by the low byte of the plan's entry.
-#[inline(always)]
-fn attach_one(
-    scratch: *mut u8,
-    plan: u32,
-    what: u32,
-    call: &Call,
-    attaching: Attaching,
-) -> Attaching {
-    let kind = what >> 3 & 7;
-    let arg = what & 7;
-    let start = bound(attaching.at, RECORD_BYTES_MAX as u32 - 1);
-    let head = scratch.wrapping_add(start as usize);
-    let body = head.wrapping_add(size_of::<AttachmentHead>());
-    let (pointer, next) = argument_pair(scratch, arg);
-    let (length, flags) = if kind == attach::STRING {
-        read_string(body, pointer, call, plan)
-    } else if kind == attach::SOCKADDR {
-        read_sockaddr(body, pointer, next)
-    } else if call.ret < 0 || pointer == 0 {
-        // The kernel wrote nothing there.
-        return attaching;
-    } else {
-        read_sockaddr_out(body, pointer, next)
-    };
-    // SAFETY: `start` is below `RECORD_BYTES_MAX` and the buffer goes on for more
-    // than a head behind it.
-    unsafe {
-        head.cast::<AttachmentHead>().write_unaligned(AttachmentHead {
-            index: arg as u8,
-            flags,
-            bytes: length as u16,
-        });
-    }
-    let at = start + size_of::<AttachmentHead>() as u32 + (length + 3 & !3);
-    Attaching { at, count: attaching.count + 1 }
-}
-
-/// An argument and the one behind it, from the words already in the buffer.
-#[inline(always)]
-fn argument_pair(scratch: *mut u8, arg: u32) -> (u64, u64) {
-    let words = scratch.wrapping_add(size_of::<record::Syscall>()).cast::<u64>();
-    let arg = bound(arg, 7) as usize;
-    // SAFETY: at most nine words into a buffer of kilobytes.
-    unsafe { (words.wrapping_add(arg).read(), words.wrapping_add(arg + 1).read()) }
-}
-
-#[inline(always)]
-fn read_string(body: *mut u8, pointer: u64, call: &Call, plan: u32) -> (u32, u8) {
-    let size = STRING_READ_BYTES;
-    if plan >> 4 & 15 == special::EXEC {
-        // The memory of a caller that succeeded is gone: what entry read is all there
-        // is. Taken out in any case, so that no later exec can meet it.
-        let answer = match EXEC_PATHS.get_ptr_mut(&call.task) {
-            // SAFETY: a map value; the helper stops at the NUL or at `size`.
-            Some(saved) if call.ret == 0 => unsafe {
-                if (*saved).answer < 0 {
-                    (*saved).answer
-                } else {
-                    bpf_probe_read_kernel_str(body.cast(), size, (&raw const (*saved).bytes).cast())
-                }
-            },
-            _ => -1,
-        };
-        let _ = EXEC_PATHS.remove(&call.task);
-        if call.ret == 0 {
-            return string_answer(answer);
-        }
-    }
-    // SAFETY: the buffer goes on for `size` bytes behind every `body`.
-    string_answer(unsafe { bpf_probe_read_user_str(body.cast(), size, pointer as *const c_void) })
-}
-
-#[inline(always)]
-fn read_sockaddr(body: *mut u8, pointer: u64, length: u64) -> (u32, u8) {
-    let length = length as u32;
-    let cut = length > SOCKADDR_BYTES_MAX as u32;
-    let length = if cut { SOCKADDR_BYTES_MAX as u32 } else { length };
-    let length = bound(length, 255);
-    // SAFETY: the buffer goes on for more than 255 bytes behind every `body`.
-    let answer = unsafe { bpf_probe_read_user(body.cast(), length, pointer as *const c_void) };
-    if answer < 0 {
-        return (0, attachment_flag::UNREADABLE);
-    }
-    (length, if cut { attachment_flag::CUT } else { 0 })
-}
-
-#[inline(always)]
-fn read_sockaddr_out(body: *mut u8, pointer: u64, length_pointer: u64) -> (u32, u8) {
-    let mut length = 0u32;
-    // SAFETY: `length` is as long as is read.
-    let answer = unsafe {
-        bpf_probe_read_user((&raw mut length).cast(), 4, length_pointer as *const c_void)
-    };
-    if answer < 0 {
-        return (0, attachment_flag::UNREADABLE);
-    }
-    read_sockaddr(body, pointer, u64::from(length))
 }
 
 /// What the kernel itself read as the path of an exec, where the program at entry

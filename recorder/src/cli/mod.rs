@@ -5,6 +5,7 @@
 mod check;
 #[cfg(feature = "capture")]
 mod dump;
+mod fields;
 mod info;
 mod output;
 #[cfg(feature = "capture")]
@@ -57,6 +58,8 @@ enum Command {
     Info(info::Arguments),
     /// Check every checksum of a snapshot
     Verify(verify::Arguments),
+    /// List every kind of event, call, structure and flag, and what each field means
+    Fields(fields::Arguments),
 }
 
 /// For people or for programs.
@@ -172,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::State(arguments) => state::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Fields(arguments) => fields::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

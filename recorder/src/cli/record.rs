@@ -27,7 +27,8 @@ use crate::{
     control::{self, CANARY_EVERY, Serving, SocketError, VISIT_AGE_MAX, Wanted},
     dispatch::{Dispatcher, Incoming},
     event::{
-        syscall::{Abi, plans},
+        capture::{Capture, DataKept},
+        syscall::Abi,
         wire::CANARY_PID,
     },
     loss::Missing,
@@ -228,8 +229,9 @@ impl Started {
         let (firing, firings) = sync_channel(FIRINGS_MAX);
         let cpus = probe::possible_cpus().map_err(probe_failure)?;
         let ring_bytes = config.ring_bytes(u64::from(cpus));
+        let capture = Capture::new(native, DataKept::default());
         let (probes, rings) =
-            probe::load(&plans(native), cpus, ring_bytes as u32).map_err(probe_failure)?;
+            probe::load(&capture, cpus, ring_bytes as u32).map_err(probe_failure)?;
         let since = Instant::now();
         let mut missing = probes.missing().to_vec();
         missing.extend(privilege::missing_capabilities());

@@ -5,15 +5,21 @@
 //!
 //! Invariant: no input or output, no knowledge of where an event lies.
 
+pub mod capture;
 pub mod class;
 pub mod file;
+pub mod form;
 pub mod names;
+pub mod structure;
 pub mod syscall;
 
 pub use class::Class;
 pub use file::File;
 pub use recorder_ebpf::{
-    schema::{Attachment as AttachmentSchema, Field, FlagSet, Kind, KindSchema, Meaning},
+    schema::{
+        Attachment as AttachmentSchema, Extent, Field, FlagSet, Kind, KindSchema, Layout, Meaning,
+        Memory,
+    },
     wire,
 };
 use wire::{SYSCALL_ARGS_MAX, flag};
@@ -21,7 +27,8 @@ use wire::{SYSCALL_ARGS_MAX, flag};
 /// The most numbers an event has: the fixed fields of a system call and its arguments.
 pub const NUMBERS_MAX: usize = 3 + SYSCALL_ARGS_MAX;
 
-/// The most attachments an event has: three strings and a wait channel.
+/// The most attachments an event has: those of a call, and what it left behind or where it
+/// waits.
 pub const ATTACHMENTS_MAX: usize = wire::SYSCALL_ATTACHMENTS_MAX + 1;
 
 /// Bytes that belong to an event.

@@ -8,7 +8,10 @@ use std::fmt::Write;
 
 use recorder_ebpf::{schema::FlagSet, wire};
 
-use super::syscall::Abi;
+use super::{form, syscall::Abi};
+
+#[path = "name_table.rs"]
+mod table;
 
 struct Errno {
     number: i32,
@@ -302,6 +305,8 @@ struct Layout {
     /// Whether the kernel takes a `long`; of an `int` it ignores the upper half of
     /// the register, which may hold anything.
     long: bool,
+    /// Whether a value without a name is written in hexadecimal.
+    hex: bool,
 }
 
 const SHARED: Names = &[
@@ -312,15 +317,15 @@ const SHARED: Names = &[
 
 impl Layout {
     const fn bits(bit_names: Names) -> Layout {
-        Layout { field: 0, field_names: &[], bit_names, zero: "0", long: false }
+        Layout { field: 0, field_names: &[], bit_names, zero: "0", long: false, hex: false }
     }
 
     const fn enumeration(field_names: Names) -> Layout {
-        Layout { field: u64::MAX, field_names, bit_names: &[], zero: "0", long: false }
+        Layout { field: u64::MAX, field_names, bit_names: &[], zero: "0", long: false, hex: false }
     }
 
     const fn mixed(field: u64, field_names: Names, bit_names: Names) -> Layout {
-        Layout { field, field_names, bit_names, zero: "0", long: false }
+        Layout { field, field_names, bit_names, zero: "0", long: false, hex: false }
     }
 
     const fn zero(self, zero: &'static str) -> Layout {
@@ -330,6 +335,10 @@ impl Layout {
     const fn long(self) -> Layout {
         Layout { long: true, ..self }
     }
+
+    const fn hex(self) -> Layout {
+        Layout { hex: true, ..self }
+    }
 }
 
 /// Writes a value of a set by name: `O_RDONLY|O_CLOEXEC|0x40000000`.
@@ -338,12 +347,32 @@ impl Layout {
 /// name in decimal. Of a value that the kernel takes as an `int` only the lower
 /// 32 bits are written.
 pub fn write_flags(set: FlagSet, value: u64, arch: Abi, out: &mut String) {
+    write_layout(set, layout(set, arch), value, out);
+}
+
+/// The same of a member of a structure that has 64 bits, all of which count.
+pub fn write_wide_flags(set: FlagSet, value: u64, arch: Abi, out: &mut String) {
+    write_layout(set, layout(set, arch).long(), value, out);
+}
+
+/// The names of a set with their numbers, in the order they are looked for.
+pub fn listed(set: FlagSet, arch: Abi) -> impl Iterator<Item = (i64, &'static str)> {
     let layout = layout(set, arch);
+    layout.field_names.iter().chain(layout.bit_names).copied()
+}
+
+fn write_layout(set: FlagSet, layout: Layout, value: u64, out: &mut String) {
     let value = if layout.long { value } else { value & u64::from(u32::MAX) };
+    if set == FlagSet::Capabilities {
+        write_capabilities(value, out);
+        return;
+    }
     if layout.field == u64::MAX {
         let value = if layout.long { value as i64 } else { i64::from(value as i32) };
         match name_of(layout.field_names, value) {
             Some(name) => out.push_str(name),
+            None if set == FlagSet::Ioctl => write_request(value as u32, out),
+            None if layout.hex => push(out, format_args!("{:#x}", value as u32)),
             None => push(out, format_args!("{value}")),
         }
         return;
@@ -385,13 +414,47 @@ pub fn write_flags(set: FlagSet, value: u64, arch: Abi, out: &mut String) {
     }
 }
 
+/// A set of capabilities: bits by number.
+fn write_capabilities(value: u64, out: &mut String) {
+    let start = out.len();
+    for bit in (0..u64::BITS).filter(|bit| value >> bit & 1 != 0) {
+        if out.len() > start {
+            out.push('|');
+        }
+        match name_of(table::CAPABILITY, i64::from(bit)) {
+            Some(name) => push(out, format_args!("1<<{name}")),
+            None => push(out, format_args!("{:#x}", 1u64 << bit)),
+        }
+    }
+    if out.len() == start {
+        out.push('0');
+    }
+}
+
+/// A request of `ioctl(2)` without a name, by its parts (include/uapi/asm-generic/ioctl.h):
+/// which way, the letter of the driver, its number, and the bytes.
+fn write_request(value: u32, out: &mut String) {
+    let way = match value >> 30 {
+        0 => "_IOC_NONE",
+        1 => "_IOC_WRITE",
+        2 => "_IOC_READ",
+        _ => "_IOC_READ|_IOC_WRITE",
+    };
+    let (driver, number, bytes) = (value >> 8 & 0xff, value & 0xff, value >> 16 & 0x3fff);
+    push(out, format_args!("_IOC({way}, {driver:#x}, {number:#x}, {bytes:#x})"));
+}
+
 fn push(out: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = out.write_fmt(arguments);
 }
 
 fn name_of(names: Names, value: i64) -> Option<&'static str> {
-    names.iter().find(|(number, _)| *number == value).map(|(_, name)| *name)
+    // Numbers of 32 bits may stand there with a sign or without.
+    let is_same = |number: i64| {
+        number == value || i32::try_from(value).is_ok_and(|value| number == i64::from(value as u32))
+    };
+    names.iter().find(|(number, _)| is_same(*number)).map(|(_, name)| *name)
 }
 
 fn layout(set: FlagSet, arch: Abi) -> Layout {
@@ -482,6 +545,137 @@ fn layout(set: FlagSet, arch: Abi) -> Layout {
         FlagSet::Seccomp => Layout::enumeration(SECCOMP),
         FlagSet::Bpf => Layout::enumeration(BPF),
         FlagSet::Random => Layout::bits(RANDOM),
+        set => layout_within(set),
+    }
+}
+
+/// How a value in a structure, an option or a command is made up.
+fn layout_within(set: FlagSet) -> Layout {
+    match set {
+        FlagSet::AtStatx => Layout::mixed(0x6000, table::AT_STATX_SYNC, table::AT_STATX),
+        FlagSet::TerminalControl => {
+            Layout::mixed(0x100f, table::TERMINAL_SPEED, table::TERMINAL_CONTROL)
+        }
+        FlagSet::Futex2 => Layout::mixed(3, table::FUTEX2_SIZE, table::FUTEX2),
+        FlagSet::Personality => Layout::mixed(0xff, table::PERSONALITY_TYPE, table::PERSONALITY),
+        FlagSet::Mempolicy => Layout::mixed(0x1fff, table::MEMPOLICY, table::MEMPOLICY_BITS),
+        FlagSet::Ioctl => Layout::enumeration(form::REQUESTS).hex(),
+        FlagSet::FileSystem | FlagSet::FutexBitset => Layout::enumeration(enumeration(set)).hex(),
+        _ if enumeration(set).is_empty() => Layout::bits(bits(set)),
+        _ => Layout::enumeration(enumeration(set)),
+    }
+}
+
+/// The bits of a set that is nothing else.
+fn bits(set: FlagSet) -> Names {
+    match set {
+        FlagSet::TimexModes => table::TIMEX_MODES,
+        FlagSet::TimexStatus => table::TIMEX_STATUS,
+        FlagSet::Poll => table::POLL,
+        FlagSet::Epoll => table::EPOLL,
+        FlagSet::EpollCreate => table::EPOLL_CREATE,
+        FlagSet::TimerfdCreate => table::TIMERFD_CREATE,
+        FlagSet::TimerfdSet => table::TIMERFD_SET,
+        FlagSet::SignalfdCreate => table::SIGNALFD_CREATE,
+        FlagSet::InotifyCreate => table::INOTIFY_CREATE,
+        FlagSet::PidfdOpen => table::PIDFD_OPEN,
+        FlagSet::DescriptorFlags => table::DESCRIPTOR_FLAGS,
+        FlagSet::SignalAction => table::SIGNAL_ACTION,
+        FlagSet::AltStack => table::ALT_STACK,
+        FlagSet::StatxAttributes => table::STATX_ATTRIBUTES,
+        FlagSet::AtExec => table::AT_EXEC,
+        FlagSet::StatfsFlags => table::STATFS_FLAGS,
+        FlagSet::TerminalInput => table::TERMINAL_INPUT,
+        FlagSet::TerminalOutput => table::TERMINAL_OUTPUT,
+        FlagSet::TerminalLocal => table::TERMINAL_LOCAL,
+        FlagSet::Dnotify => table::DNOTIFY,
+        FlagSet::Seals => table::SEALS,
+        FlagSet::Resolve => table::RESOLVE,
+        FlagSet::MountAttribute => table::MOUNT_ATTRIBUTE,
+        FlagSet::FsMount => table::FS_MOUNT,
+        FlagSet::FsOpen => table::FS_OPEN,
+        FlagSet::FsPick => table::FS_PICK,
+        FlagSet::SchedFlags => table::SCHED_FLAGS,
+        FlagSet::IoUringSetup => table::IO_URING_SETUP,
+        FlagSet::IoUringFeatures => table::IO_URING_FEATURES,
+        FlagSet::IoUringEnter => table::IO_URING_ENTER,
+        FlagSet::PerfSample => table::PERF_SAMPLE,
+        FlagSet::PerfRead => table::PERF_READ,
+        FlagSet::PerfBits => table::PERF_BITS,
+        FlagSet::PerfOpen => table::PERF_OPEN,
+        FlagSet::BpfMapFlags => table::BPF_MAP_FLAGS,
+        FlagSet::Shmat => table::SHMAT,
+        FlagSet::LandlockFiles => table::LANDLOCK_FILES,
+        FlagSet::LandlockNet => table::LANDLOCK_NET,
+        FlagSet::LandlockScope => table::LANDLOCK_SCOPE,
+        FlagSet::LandlockCreate => table::LANDLOCK_CREATE,
+        FlagSet::LandlockRestrict => table::LANDLOCK_RESTRICT,
+        FlagSet::Securebits => table::SECUREBITS,
+        FlagSet::SeccompFlags => table::SECCOMP_FLAGS,
+        FlagSet::SpeculationControl => table::SPECULATION_CONTROL,
+        FlagSet::FanotifyInit => table::FANOTIFY_INIT,
+        FlagSet::FanotifyMark => table::FANOTIFY_MARK,
+        FlagSet::FanotifyMask => table::FANOTIFY_MASK,
+        FlagSet::MembarrierFlags => table::MEMBARRIER_FLAGS,
+        FlagSet::Mlock2 => table::MLOCK2,
+        FlagSet::ModuleInit => table::MODULE_INIT,
+        FlagSet::MbindFlags => table::MBIND_FLAGS,
+        FlagSet::GetMempolicy => table::GET_MEMPOLICY,
+        FlagSet::PkeyRights => table::PKEY_RIGHTS,
+        FlagSet::CloneBits => table::CLONE_BITS,
+        FlagSet::IpcFlags => table::IPC_FLAGS,
+        // Capabilities have numbers, other options no names.
+        _ => &[],
+    }
+}
+
+/// The values of a set that is an enumeration.
+fn enumeration(set: FlagSet) -> Names {
+    match set {
+        FlagSet::SigevNotify => table::SIGEV_NOTIFY,
+        FlagSet::FileSystem => table::FILE_SYSTEM,
+        FlagSet::CapVersion => table::CAP_VERSION,
+        FlagSet::Capability => table::CAPABILITY,
+        FlagSet::FlowControl => table::FLOW_CONTROL,
+        FlagSet::FlushQueue => table::FLUSH_QUEUE,
+        FlagSet::LockType => table::LOCK_TYPE,
+        FlagSet::OwnerType => table::OWNER_TYPE,
+        FlagSet::IoUringRegister => table::IO_URING_REGISTER,
+        FlagSet::PerfType => table::PERF_TYPE,
+        FlagSet::BpfMapType => table::BPF_MAP_TYPE,
+        FlagSet::BpfElement => table::BPF_ELEMENT,
+        FlagSet::BpfProgType => table::BPF_PROG_TYPE,
+        FlagSet::BpfAttach => table::BPF_ATTACH,
+        FlagSet::IpcCommand => table::IPC_COMMAND,
+        FlagSet::FutexBitset => table::FUTEX_BITSET,
+        FlagSet::LandlockRule => table::LANDLOCK_RULE,
+        FlagSet::Dumpable => table::DUMPABLE,
+        FlagSet::SeccompMode => table::SECCOMP_MODE,
+        FlagSet::Tsc => table::TSC,
+        FlagSet::Timing => table::TIMING,
+        FlagSet::AmbientCapability => table::AMBIENT_CAPABILITY,
+        FlagSet::Speculation => table::SPECULATION,
+        FlagSet::MemoryMap => table::MEMORY_MAP,
+        FlagSet::VmaAttribute => table::VMA_ATTRIBUTE,
+        FlagSet::Membarrier => table::MEMBARRIER,
+        FlagSet::Kcmp => table::KCMP,
+        FlagSet::Keyctl => table::KEYCTL,
+        FlagSet::Syslog => table::SYSLOG,
+        FlagSet::IoprioWho => table::IOPRIO_WHO,
+        FlagSet::SignalCode => table::SIGNAL_CODE,
+        FlagSet::ChildCode => table::CHILD_CODE,
+        FlagSet::Reboot => table::REBOOT,
+        FlagSet::InetProtocol => table::INET_PROTOCOL,
+        FlagSet::NetlinkProtocol => table::NETLINK_PROTOCOL,
+        FlagSet::ControlType => table::CONTROL_TYPE,
+        FlagSet::SocketOption => table::SOCKET_OPTION,
+        FlagSet::IpOption => table::IP_OPTION,
+        FlagSet::Ipv6Option => table::IPV6_OPTION,
+        FlagSet::TcpOption => table::TCP_OPTION,
+        FlagSet::UdpOption => table::UDP_OPTION,
+        FlagSet::PacketOption => table::PACKET_OPTION,
+        FlagSet::NetlinkOption => table::NETLINK_OPTION,
+        _ => &[],
     }
 }
 
@@ -830,6 +1024,7 @@ mod tests {
         flags_on(set, value, Abi::X86_64)
     }
 
+    /// Those that are written as names and numbers alone.
     const ALL_SETS: &[FlagSet] = {
         use FlagSet::*;
         &[
@@ -892,6 +1087,111 @@ mod tests {
             Seccomp,
             Bpf,
             Random,
+            Shared,
+            TimexModes,
+            TimexStatus,
+            SigevNotify,
+            Poll,
+            Epoll,
+            EpollCreate,
+            TimerfdCreate,
+            TimerfdSet,
+            SignalfdCreate,
+            InotifyCreate,
+            PidfdOpen,
+            DescriptorFlags,
+            SignalAction,
+            AltStack,
+            StatxAttributes,
+            AtStatx,
+            AtExec,
+            FileSystem,
+            StatfsFlags,
+            CapVersion,
+            Capability,
+            TerminalInput,
+            TerminalOutput,
+            TerminalControl,
+            TerminalLocal,
+            FlowControl,
+            FlushQueue,
+            LockType,
+            OwnerType,
+            Dnotify,
+            Seals,
+            CloneBits,
+            Resolve,
+            MountAttribute,
+            FsMount,
+            FsOpen,
+            FsPick,
+            SchedFlags,
+            IoUringSetup,
+            IoUringFeatures,
+            IoUringEnter,
+            IoUringRegister,
+            PerfType,
+            PerfSample,
+            PerfRead,
+            PerfBits,
+            PerfOpen,
+            BpfMapType,
+            BpfMapFlags,
+            BpfElement,
+            BpfProgType,
+            BpfAttach,
+            IpcFlags,
+            IpcCommand,
+            Shmat,
+            Futex2,
+            FutexBitset,
+            LandlockFiles,
+            LandlockNet,
+            LandlockScope,
+            LandlockCreate,
+            LandlockRule,
+            LandlockRestrict,
+            SocketOption,
+            IpOption,
+            Ipv6Option,
+            TcpOption,
+            UdpOption,
+            PacketOption,
+            NetlinkOption,
+            OtherOption,
+            InetProtocol,
+            NetlinkProtocol,
+            ControlType,
+            Dumpable,
+            Securebits,
+            SeccompMode,
+            SeccompFlags,
+            Tsc,
+            Timing,
+            AmbientCapability,
+            Speculation,
+            SpeculationControl,
+            MemoryMap,
+            VmaAttribute,
+            FanotifyInit,
+            FanotifyMark,
+            FanotifyMask,
+            Membarrier,
+            MembarrierFlags,
+            Personality,
+            Mlock2,
+            Kcmp,
+            Keyctl,
+            Syslog,
+            Reboot,
+            IoprioWho,
+            ModuleInit,
+            Mempolicy,
+            MbindFlags,
+            GetMempolicy,
+            PkeyRights,
+            SignalCode,
+            ChildCode,
         ]
     };
 
@@ -1095,6 +1395,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn requests_and_capabilities_have_a_form_of_their_own() {
+        assert_eq!(flags(FlagSet::Ioctl, 0x5413), "TIOCGWINSZ");
+        assert_eq!(flags(FlagSet::Ioctl, 0x8004_5430), "TIOCGPTN");
+        assert_eq!(
+            flags(FlagSet::Ioctl, 0xc008_aa99),
+            "_IOC(_IOC_READ|_IOC_WRITE, 0xaa, 0x99, 0x8)"
+        );
+        assert_eq!(flags(FlagSet::Capabilities, 0x21), "1<<CAP_CHOWN|1<<CAP_KILL");
+        assert_eq!(flags(FlagSet::Capabilities, 0), "0");
+        assert_eq!(flags(FlagSet::FileSystem, 0xca45_1a4e), "BCACHEFS_SUPER_MAGIC");
+        assert_eq!(flags(FlagSet::FileSystem, 0xdead_beef), "0xdeadbeef");
+        assert_eq!(flags(FlagSet::FutexBitset, u64::from(u32::MAX)), "FUTEX_BITSET_MATCH_ANY");
+        assert_eq!(flags(FlagSet::SignalCode, (-6i64).cast_unsigned()), "SI_TKILL");
+    }
+
+    #[test]
+    fn all_bits_of_a_wide_member_count() {
+        let mut text = String::new();
+        write_wide_flags(FlagSet::Open, 0x1_0000_0001, Abi::X86_64, &mut text);
+        assert_eq!(text, "O_WRONLY|0x100000000");
     }
 
     #[test]

@@ -4,8 +4,10 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use recorder_ebpf::schema::{FlagSet, Meaning};
-use recorder_ebpf::wire::{self, CALLS_COMPAT, CALLS_MAX, SYSCALL_ATTACHMENTS_MAX};
+use recorder_ebpf::schema::{Extent, FlagSet, Layout, Meaning, Memory};
+use recorder_ebpf::wire::{self, CALLS_COMPAT, when};
+
+use super::form::Forms;
 
 #[path = "syscall_table.rs"]
 mod table;
@@ -107,6 +109,8 @@ pub struct Syscall {
     pub name: &'static str,
     /// Its arguments, at most six.
     pub args: &'static [Arg],
+    /// Where one argument says what the others are.
+    pub forms: Option<&'static Forms>,
     /// The groups it belongs to.
     pub groups: Groups,
     /// Whether descriptors, directories or credentials may differ after it.
@@ -114,34 +118,24 @@ pub struct Syscall {
 }
 
 impl Syscall {
-    /// What the kernel programs have to do for it, a [`wire::plan`] value.
-    pub fn plan(&self) -> u32 {
-        use wire::plan::{attach, special};
+    /// What is special about it, a [`wire::plan::special`].
+    pub fn special(&self) -> u64 {
+        use wire::plan::special;
 
-        let special = match self.name {
+        match self.name {
             "execve" | "execveat" => special::EXEC,
             "exit" | "exit_group" => special::EXIT,
             "rt_sigreturn" | "sigreturn" => special::SIGRETURN,
             "accept" | "accept4" => special::ACCEPT,
             _ => special::NONE,
-        };
-        let attached = self.args.iter().zip(0u32..).filter_map(|(arg, number)| {
-            let kind = match arg.meaning {
-                Meaning::Path | Meaning::Text => attach::STRING,
-                Meaning::Sockaddr => attach::SOCKADDR,
-                Meaning::SockaddrOut => attach::SOCKADDR_OUT,
-                _ => return None,
-            };
-            Some((kind, number))
-        });
-        let plan = wire::plan::new(self.args.len() as u32, special);
-        let plan = wire::plan::with_leaves(plan, self.leaves());
-        (0u32..).zip(attached.take(SYSCALL_ATTACHMENTS_MAX)).fold(
-            plan,
-            |plan, (position, (kind, number))| {
-                wire::plan::with_attachment(plan, position, kind, number)
-            },
-        )
+        }
+    }
+
+    /// Its arguments when they have these values: one of them may say what the others
+    /// are, see [`super::form`].
+    pub fn args_of(&self, values: &[u64]) -> &'static [Arg] {
+        let form = self.forms.and_then(|forms| forms.find(values));
+        form.map_or(self.args, |form| form.args)
     }
 }
 
@@ -205,18 +199,18 @@ impl Syscall {
 
     /// Whether the kernel looks at argument `place` of a call with these arguments:
     /// the mode of an `open` only counts when it makes a file, and holds whatever
-    /// the register held otherwise.
+    /// the register held otherwise; so do the arguments that a form of a call does not
+    /// have.
     pub fn reads_arg(&self, place: usize, values: &[u64]) -> bool {
         // O_CREAT and O_TMPFILE, the same on every architecture we know
         // (include/uapi/asm-generic/fcntl.h).
         const CREATES: u64 = 0o100 | 0o20_000_000;
-        let is_mode = self.args.get(place).is_some_and(|arg| arg.meaning == Meaning::Mode);
-        let flags = self
-            .args
-            .iter()
-            .zip(values)
-            .find(|(arg, _)| arg.meaning == Meaning::Flags(FlagSet::Open));
-        !is_mode || flags.is_none_or(|(_, flags)| flags & CREATES != 0)
+        let args = self.args_of(values);
+        let is_mode = args.get(place).is_some_and(|arg| arg.meaning == Meaning::Mode);
+        let flags =
+            args.iter().zip(values).find(|(arg, _)| arg.meaning == Meaning::Flags(FlagSet::Open));
+        let is_beyond = self.forms.is_some() && place >= args.len();
+        !is_beyond && (!is_mode || flags.is_none_or(|(_, flags)| flags & CREATES != 0))
     }
 }
 
@@ -291,25 +285,74 @@ pub fn name(abi: Abi, nr: i64) -> Cow<'static, str> {
     }
 }
 
-/// What the kernel programs have to do for the call with this number, a
-/// [`wire::plan`] value.
-pub fn plan(abi: Abi, nr: i64) -> u32 {
-    lookup(abi, nr).map_or(wire::plan::UNKNOWN, Syscall::plan)
+/// It points to one, which the program wrote.
+pub(super) const fn given(layout: Layout) -> Meaning {
+    memory(layout, Extent::One, when::ALWAYS)
 }
 
-/// The plans of all calls a kernel takes, at their [`wire::call_index`].
-pub fn plans(native: Abi) -> Vec<u32> {
-    let mut plans = vec![wire::plan::UNKNOWN; CALLS_MAX as usize];
-    for (abi, compat) in [(Some(native), false), (native.compat(), true)] {
-        let Some(abi) = abi else { continue };
-        // The last place belongs to all numbers without a table.
-        for nr in 0..i64::from(CALLS_COMPAT) - 1 {
-            if let Some(place) = plans.get_mut(wire::call_index(nr, compat) as usize) {
-                *place = plan(abi, nr);
-            }
-        }
-    }
-    plans
+/// It points to one, which the kernel wrote.
+pub(crate) const fn written(layout: Layout) -> Meaning {
+    memory(layout, Extent::One, when::SUCCESS)
+}
+
+/// It points to one, which the kernel wrote when the result is more than 0.
+pub(super) const fn ended(layout: Layout) -> Meaning {
+    memory(layout, Extent::One, when::POSITIVE)
+}
+
+/// It points to one, which the kernel wrote when a signal came.
+pub(super) const fn left(layout: Layout) -> Meaning {
+    memory(layout, Extent::One, when::INTERRUPTED)
+}
+
+/// It points to as many as argument `arg` says.
+pub(super) const fn list(layout: Layout, arg: u8) -> Meaning {
+    memory(layout, Extent::Count(arg), when::ALWAYS)
+}
+
+/// It points to as many as the call returned.
+pub(super) const fn results(layout: Layout) -> Meaning {
+    memory(layout, Extent::Result, when::SUCCESS)
+}
+
+/// It points to as many bytes as the call returned.
+pub(super) const fn result_bytes(layout: Layout) -> Meaning {
+    memory(layout, Extent::ResultBytes, when::POSITIVE)
+}
+
+/// It points to as many bytes as argument `arg` says.
+pub(super) const fn sized(layout: Layout, arg: u8) -> Meaning {
+    memory(layout, Extent::Bytes(arg), when::ALWAYS)
+}
+
+/// The same, of which at most so many are kept.
+pub(super) const fn sized_at_most(layout: Layout, arg: u8, bytes_max: u8) -> Meaning {
+    memory(layout, Extent::BytesUpTo(arg, bytes_max), when::ALWAYS)
+}
+
+/// It points to as many bytes as argument `arg` says, which the kernel wrote.
+pub(super) const fn written_sized(layout: Layout, arg: u8) -> Meaning {
+    memory(layout, Extent::Bytes(arg), when::SUCCESS)
+}
+
+/// It points to as many bytes as the number argument `arg` points to, which the kernel
+/// wrote.
+pub(super) const fn pointed(layout: Layout, arg: u8) -> Meaning {
+    memory(layout, Extent::Pointed(arg), when::SUCCESS)
+}
+
+/// It points to a structure that says at this offset how long it is.
+pub(super) const fn inside(layout: Layout, offset: u8) -> Meaning {
+    memory(layout, Extent::Inside(offset), when::ALWAYS)
+}
+
+/// It points to as many bits as argument `arg` says.
+pub(super) const fn bits(layout: Layout, arg: u8) -> Meaning {
+    memory(layout, Extent::Bits(arg), when::ALWAYS)
+}
+
+const fn memory(layout: Layout, extent: Extent, when: u8) -> Meaning {
+    Meaning::Memory(Memory { layout, extent, when })
 }
 
 /// A set of groups of system calls.
@@ -379,8 +422,7 @@ mod tests {
     use std::fs;
     use std::io::ErrorKind;
 
-    use recorder_ebpf::wire::plan::{attach, new, special, with_attachment};
-    use recorder_ebpf::wire::{SYSCALL_ARGS_MAX, call_index};
+    use recorder_ebpf::wire::SYSCALL_ARGS_MAX;
 
     use super::*;
 
@@ -388,10 +430,6 @@ mod tests {
 
     fn number(abi: Abi, name: &str) -> i64 {
         (0..512).find(|&nr| lookup(abi, nr).is_some_and(|call| call.name == name)).unwrap()
-    }
-
-    fn plan_of(abi: Abi, name: &str) -> u32 {
-        plan(abi, number(abi, name))
     }
 
     fn all_rows() -> impl Iterator<Item = &'static Syscall> {
@@ -436,7 +474,6 @@ mod tests {
         for abi in ABIS {
             for nr in [-1, 511, 512, 999, i64::from(u32::MAX), i64::MAX, i64::MIN] {
                 assert!(lookup(abi, nr).is_none(), "{abi:?} {nr}");
-                assert_eq!(plan(abi, nr), wire::plan::UNKNOWN);
             }
             assert_eq!(name(abi, 999), "syscall_999");
             assert_eq!(name(abi, -1), "syscall_-1");
@@ -460,12 +497,7 @@ mod tests {
             assert!(rows.is_sorted_by(|a, b| a.name < b.name));
         }
         for row in all_rows() {
-            let attached = row.args.iter().filter(|arg| {
-                use Meaning::{Path, Sockaddr, SockaddrOut, Text};
-                matches!(arg.meaning, Path | Text | Sockaddr | SockaddrOut)
-            });
             assert!(row.args.len() <= SYSCALL_ARGS_MAX, "{}", row.name);
-            assert!(attached.count() <= SYSCALL_ATTACHMENTS_MAX, "{}", row.name);
         }
     }
 
@@ -494,7 +526,7 @@ mod tests {
                         assert_eq!(next, Some(Meaning::SockaddrLen), "{}", row.name);
                     }
                     Meaning::SockaddrOut => {
-                        assert_eq!(next, Some(Meaning::Address), "{}", row.name);
+                        assert_eq!(next, Some(written(Layout::IntValue)), "{}", row.name);
                     }
                     _ => {}
                 }
@@ -520,7 +552,7 @@ mod tests {
         ] {
             let row = by_name(call).unwrap();
             let arg = row.args.iter().find(|row| row.name == arg).unwrap();
-            assert_eq!(arg.meaning, Meaning::Address, "{call}");
+            assert!(!matches!(arg.meaning, Meaning::Path | Meaning::Text), "{call}");
         }
     }
 
@@ -531,51 +563,9 @@ mod tests {
         assert!(openat.reads_arg(3, &[0, 0, 0o102, 0o644]));
         assert!(openat.reads_arg(2, &[0, 0, 0, 0]));
         assert!(by_name("mkdirat").unwrap().reads_arg(2, &[0, 0, 0o755]));
-    }
-
-    /// The plan without what the call leaves behind.
-    fn without_leaves(abi: Abi, name: &str) -> u32 {
-        plan_of(abi, name) & !wire::plan::with_leaves(0, u32::MAX)
-    }
-
-    #[test]
-    fn exact_plans() {
-        let string = |plan, position, arg| with_attachment(plan, position, attach::STRING, arg);
-        let plain = |args| new(args, special::NONE);
-        for abi in ABIS {
-            assert_eq!(without_leaves(abi, "openat"), string(plain(4), 0, 1));
-            assert_eq!(
-                without_leaves(abi, "connect"),
-                with_attachment(plain(3), 0, attach::SOCKADDR, 1)
-            );
-            assert_eq!(
-                without_leaves(abi, "accept4"),
-                with_attachment(new(4, special::ACCEPT), 0, attach::SOCKADDR_OUT, 1)
-            );
-            assert_eq!(
-                without_leaves(abi, "sendto"),
-                with_attachment(plain(6), 0, attach::SOCKADDR, 4)
-            );
-            assert_eq!(
-                without_leaves(abi, "recvfrom"),
-                with_attachment(plain(6), 0, attach::SOCKADDR_OUT, 4)
-            );
-            assert_eq!(without_leaves(abi, "execve"), string(new(3, special::EXEC), 0, 0));
-            assert_eq!(without_leaves(abi, "execveat"), string(new(5, special::EXEC), 0, 1));
-            assert_eq!(without_leaves(abi, "exit"), new(1, special::EXIT));
-            assert_eq!(without_leaves(abi, "exit_group"), new(1, special::EXIT));
-            assert_eq!(without_leaves(abi, "rt_sigreturn"), new(0, special::SIGRETURN));
-            assert_eq!(
-                without_leaves(abi, "mount"),
-                string(string(string(plain(5), 0, 0), 1, 1), 2, 2)
-            );
-            assert_eq!(without_leaves(abi, "renameat2"), string(string(plain(5), 0, 1), 1, 3));
-            assert_eq!(without_leaves(abi, "getpid"), 0);
-        }
-        assert_eq!(without_leaves(Abi::X86_64, "openat"), 4 | (1 << 3 | 1) << 8);
-        assert_eq!(plan_of(Abi::X86, "sigreturn"), new(0, special::SIGRETURN));
-        assert_eq!(without_leaves(Abi::X86, "open"), string(plain(3), 0, 0));
-        assert_eq!(plan_of(Abi::X86, "socketcall"), plain(2));
+        // F_GETFD takes nothing.
+        assert!(!by_name("fcntl").unwrap().reads_arg(2, &[3, 1, 0xdead]));
+        assert!(by_name("fcntl").unwrap().reads_arg(2, &[3, 4, 0x800]));
     }
 
     #[test]
@@ -589,23 +579,10 @@ mod tests {
         assert_eq!(names(Abi::X86, "mmap").len(), 1);
         assert_eq!(names(Abi::X86_64, "mmap").len(), 6);
         // The mask takes two registers, so the path moves.
-        assert_eq!(
-            plan_of(Abi::X86, "fanotify_mark"),
-            with_attachment(new(6, special::NONE), 0, attach::STRING, 5)
-        );
-    }
-
-    #[test]
-    fn plans_lie_at_the_index_of_their_call() {
-        let all = plans(Abi::X86_64);
-        assert_eq!(all.len(), CALLS_MAX as usize);
-        for nr in -2..600 {
-            assert_eq!(all[call_index(nr, false) as usize], plan(Abi::X86_64, nr));
-            assert_eq!(all[call_index(nr, true) as usize], plan(Abi::X86, nr));
-        }
-        let all = plans(Abi::Aarch64);
-        assert_eq!(all[call_index(56, false) as usize], plan_of(Abi::X86_64, "openat"));
-        assert!(all[CALLS_COMPAT as usize..].iter().all(|&plan| plan == wire::plan::UNKNOWN));
+        assert_eq!(names(Abi::X86, "fanotify_mark")[5], "pathname");
+        let group = |abi| lookup(abi, number(abi, "getgroups")).unwrap().args[1].meaning;
+        assert_eq!(group(Abi::X86), results(Layout::GroupId16));
+        assert_eq!(group(Abi::X86_64), results(Layout::GroupId));
     }
 
     #[test]

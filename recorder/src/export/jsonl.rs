@@ -14,7 +14,7 @@ use super::{
     Exporter,
     place::Place,
     rfc3339,
-    value::{Shown, show, show_bytes},
+    value::{Shown, show, show_argument, show_bytes},
 };
 use crate::{
     clock::ClockAnchor,
@@ -179,18 +179,19 @@ impl Serialize for Args<'_> {
         let abi = self.call.abi(self.native);
         let row = syscall::lookup(abi, self.call.nr());
         let mut map = serializer.serialize_map(None)?;
-        for (place, value) in self.call.args().iter().enumerate() {
-            if row.is_some_and(|row| !row.reads_arg(place, self.call.args())) {
+        let values = self.call.args();
+        let args = row.map(|row| row.args_of(values)).unwrap_or_default();
+        for place in 0..values.len() {
+            if row.is_some_and(|row| !row.reads_arg(place, values)) {
                 continue;
             }
-            let arg = row.and_then(|row| row.args.get(place));
             let unnamed = format!("arg{place}");
-            let name = arg.map_or(unnamed.as_str(), |arg| arg.name);
-            let meaning = arg.map_or(Meaning::Address, |arg| arg.meaning);
-            let attached = self.place.event.attachment(place as u8);
-            put(&mut map, name, &show(meaning, *value, attached, abi))?;
+            let name = args.get(place).map_or(unnamed.as_str(), |arg| arg.name);
+            let meaning = args.get(place).map_or(Meaning::Address, |arg| arg.meaning);
+            put(&mut map, name, &show_argument(self.place.event, args, values, place, abi))?;
+            let value = values.get(place).copied().unwrap_or_default();
             if matches!(meaning, Meaning::Fd | Meaning::DirFd)
-                && let Some(file) = self.place.descriptor(*value as u32 as i32)
+                && let Some(file) = self.place.descriptor(value as u32 as i32)
             {
                 put_bytes(&mut map, &format!("{name}_file"), &file, false)?;
             }
@@ -210,6 +211,11 @@ fn put<M: SerializeMap>(map: &mut M, name: &str, shown: &Shown<'_>) -> Result<()
         Shown::Address(address) => put_bytes(map, name, address, false),
         Shown::Bytes(bytes, cut) => put_bytes(map, name, bytes, *cut),
         Shown::List(list, cut) => put_list(map, name, list, *cut),
+        Shown::Items(_, cut) | Shown::Structure(_, cut) => {
+            map.serialize_entry(name, &Tree(shown))?;
+            put_cut(map, name, *cut)
+        }
+        Shown::Pointee(value) => put(map, name, value),
         Shown::Nothing | Shown::Null => map.serialize_entry(name, &()),
         Shown::Unreadable => {
             map.serialize_entry(name, &())?;
@@ -247,10 +253,7 @@ pub(crate) fn put_bytes<M: SerializeMap>(
             map.serialize_entry(&format!("{name}_hex"), &hex(bytes))?;
         }
     }
-    if cut {
-        map.serialize_entry(&format!("{name}_cut"), &true)?;
-    }
-    Ok(())
+    put_cut(map, name, cut)
 }
 
 pub(crate) fn put_list<M: SerializeMap>(
@@ -264,10 +267,42 @@ pub(crate) fn put_list<M: SerializeMap>(
         let hexes: Vec<String> = list.iter().map(|bytes| hex(bytes)).collect();
         map.serialize_entry(&format!("{name}_hex"), &hexes)?;
     }
-    if cut {
-        map.serialize_entry(&format!("{name}_cut"), &true)?;
+    put_cut(map, name, cut)
+}
+
+/// Says beside a value that there was more.
+fn put_cut<M: SerializeMap>(map: &mut M, name: &str, cut: bool) -> Result<(), M::Error> {
+    if cut { map.serialize_entry(&format!("{name}_cut"), &true) } else { Ok(()) }
+}
+
+/// A value within a list, or a list or structure: there is no room for twins in a list.
+struct Tree<'t, 'a>(&'t Shown<'a>);
+
+impl Serialize for Tree<'_, '_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Shown::Signed(number) if number.unsigned_abs() <= EXACT_MAX => {
+                serializer.serialize_i64(*number)
+            }
+            Shown::Signed(number) => serializer.collect_str(number),
+            Shown::Unsigned(number) if *number <= EXACT_MAX => serializer.serialize_u64(*number),
+            Shown::Unsigned(number) => serializer.collect_str(number),
+            Shown::Word(word) => serializer.serialize_str(word),
+            Shown::Address(bytes) => serializer.serialize_str(&String::from_utf8_lossy(bytes)),
+            Shown::Bytes(bytes, _) => serializer.serialize_str(&String::from_utf8_lossy(bytes)),
+            Shown::List(list, _) => Lossy(list).serialize(serializer),
+            Shown::Items(items, _) => serializer.collect_seq(items.iter().map(Tree)),
+            Shown::Structure(members, _) => {
+                let mut map = serializer.serialize_map(None)?;
+                for (name, member) in members {
+                    put(&mut map, name, member)?;
+                }
+                map.end()
+            }
+            Shown::Pointee(value) => Tree(value).serialize(serializer),
+            Shown::Unreadable | Shown::Null | Shown::Nothing => serializer.serialize_unit(),
+        }
     }
-    Ok(())
 }
 
 struct Lossy<'a>(&'a [&'a [u8]]);

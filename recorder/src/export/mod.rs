@@ -5,13 +5,16 @@
 //! characters are escaped in text, bytes that are not UTF-8 have a twin in JSON.
 
 mod address;
+mod fields;
 mod jsonl;
 mod place;
+mod structure;
 mod text;
 mod value;
 
 use std::io::{self, Write};
 
+pub use fields::Fields;
 pub use jsonl::JsonLines;
 pub(crate) use jsonl::{put_bytes, put_list};
 pub(crate) use place::file_name;

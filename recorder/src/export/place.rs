@@ -48,7 +48,8 @@ impl Place<'_> {
         call: Call<'_, '_>,
         place: usize,
     ) -> Option<Vec<u8>> {
-        if row.args.get(place)?.meaning != Meaning::Path {
+        let args = row.args_of(call.args());
+        if args.get(place)?.meaning != Meaning::Path {
             return None;
         }
         let attached = self.event.attachment(place as u8)?;
@@ -57,7 +58,7 @@ impl Place<'_> {
             return None;
         }
         // The directory a path belongs to stands right before it.
-        let before = place.checked_sub(1).and_then(|before| row.args.get(before));
+        let before = place.checked_sub(1).and_then(|before| args.get(before));
         let is_at = |arg: &&Arg| arg.meaning == Meaning::DirFd;
         let fd = match before.filter(is_at) {
             Some(_) => *call.args().get(place - 1)? as u32 as i32,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{
     Exporter,
     place::Place,
-    value::{Shown, show, show_bytes},
+    value::{Shown, show, show_argument, show_bytes},
 };
 use crate::{
     clock::ClockAnchor,
@@ -65,21 +65,21 @@ impl Text {
             self.line.push_str("@32");
         }
         self.line.push('(');
-        let args = row.map(|row| row.args).unwrap_or_default();
-        for (place, value) in call.args().iter().enumerate() {
-            if row.is_some_and(|row| !row.reads_arg(place, call.args())) {
+        let values = call.args();
+        let args = row.map(|row| row.args_of(values)).unwrap_or_default();
+        for place in 0..values.len() {
+            if row.is_some_and(|row| !row.reads_arg(place, values)) {
                 continue;
             }
             if place > 0 {
                 self.line.push_str(", ");
             }
+            push(&show_argument(event, args, values, place, abi), &mut self.line);
             let meaning = args.get(place).map_or(Meaning::Address, |arg| arg.meaning);
-            push(&show(meaning, *value, event.attachment(place as u8), abi), &mut self.line);
+            let value = values.get(place).copied().unwrap_or_default() as u32 as i32;
             let name = match meaning {
-                Meaning::Fd => where_from.descriptor(*value as u32 as i32),
-                Meaning::DirFd if where_from.is_base(place) => {
-                    where_from.descriptor(*value as u32 as i32)
-                }
+                Meaning::Fd => where_from.descriptor(value),
+                Meaning::DirFd if where_from.is_base(place) => where_from.descriptor(value),
                 // The directory before it says where it begins.
                 Meaning::Path if place > 0 && args.get(place - 1).is_some_and(is_directory) => None,
                 _ => row.and_then(|row| where_from.full_path(row, call, place)),
@@ -110,8 +110,7 @@ impl Text {
             self.line.push_str(" waits in ");
             push_escaped(channel.bytes, &mut self.line);
         }
-        let is_read = |index| index != ATTACHMENT_WAIT_CHANNEL;
-        if event.has(flag::LATE) && event.attached().iter().any(|at| is_read(at.index)) {
+        if event.has(flag::LATE) && self.has_strings(event, call) {
             self.line.push_str(" <strings read late>");
         }
     }
@@ -142,9 +141,20 @@ impl Text {
             None if event.has(flag::NO_ENTRY) => self.line.push_str(" <entry not seen>"),
             None => {}
         }
-        if event.has(flag::LATE) && !event.attached().is_empty() {
+        if event.has(flag::LATE) && self.has_strings(event, call) {
             self.line.push_str(" <strings read late>");
         }
+    }
+
+    /// Whether a string or an address was read of what the program gave: structures are
+    /// the kernel's to change as well, and say nothing by having changed.
+    fn has_strings(&self, event: &Event<'_>, call: Call<'_, '_>) -> bool {
+        let row = syscall::lookup(call.abi(self.native), call.nr());
+        let args = row.map(|row| row.args_of(call.args())).unwrap_or_default();
+        event.attached().iter().any(|attached| {
+            let meaning = args.get(usize::from(attached.index)).map(|arg| arg.meaning);
+            matches!(meaning, Some(Meaning::Path | Meaning::Text | Meaning::Sockaddr))
+        })
     }
 
     fn lost(&mut self, event: &Event<'_>) {
@@ -241,7 +251,7 @@ fn seconds(ns: u64) -> String {
 }
 
 /// A value as text.
-fn push(shown: &Shown<'_>, out: &mut String) {
+pub(super) fn push(shown: &Shown<'_>, out: &mut String) {
     match shown {
         Shown::Signed(number) => out.push_str(&number.to_string()),
         Shown::Unsigned(number) => out.push_str(&number.to_string()),
@@ -265,6 +275,29 @@ fn push(shown: &Shown<'_>, out: &mut String) {
             } else if *cut {
                 out.push_str("...");
             }
+            out.push(']');
+        }
+        Shown::Items(items, cut) => {
+            out.push('[');
+            for (place, item) in items.iter().enumerate() {
+                out.push_str(if place > 0 { ", " } else { "" });
+                push(item, out);
+            }
+            out.push_str(if *cut { ", ...]" } else { "]" });
+        }
+        Shown::Structure(members, cut) => {
+            out.push('{');
+            for (place, (name, member)) in members.iter().enumerate() {
+                out.push_str(if place > 0 { ", " } else { "" });
+                out.push_str(name);
+                out.push('=');
+                push(member, out);
+            }
+            out.push_str(if *cut { ", ...}" } else { "}" });
+        }
+        Shown::Pointee(value) => {
+            out.push('[');
+            push(value, out);
             out.push(']');
         }
         Shown::Unreadable => out.push_str("<unreadable>"),

@@ -1,14 +1,14 @@
 //! What a number or a string of bytes says, by its meaning: one place for text
 //! and JSON.
 
-use super::{address, place::AT_FDCWD};
+use super::{address, place::AT_FDCWD, structure};
 use crate::event::{
-    Attached, File, Meaning, names,
-    syscall::Abi,
-    wire::{attachment_flag, lost},
+    Attached, Event, File, Meaning, form, names,
+    syscall::{Abi, Arg},
+    wire::{attachment_flag, attachment_part, lost},
 };
 
-/// A decoded value.
+/// A decoded value: a tree, which text and JSON print alike.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Shown<'a> {
     /// A number.
@@ -23,12 +23,41 @@ pub(super) enum Shown<'a> {
     Bytes(&'a [u8], bool),
     /// Strings one after the other.
     List(Vec<&'a [u8]>, bool),
+    /// Values one after the other, and whether there were more.
+    Items(Vec<Shown<'a>>, bool),
+    /// Members of a structure by name, and whether there were more.
+    Structure(Vec<(&'static str, Shown<'a>)>, bool),
+    /// A single value behind a pointer.
+    Pointee(Box<Shown<'a>>),
     /// The memory could not be read.
     Unreadable,
     /// A string that was not given: its address is 0. Not the string `NULL`.
     Null,
     /// There is nothing.
     Nothing,
+}
+
+/// What argument `place` of a call says.
+pub(super) fn show_argument<'a>(
+    event: &'a Event<'a>,
+    args: &[Arg],
+    values: &'a [u64],
+    place: usize,
+    abi: Abi,
+) -> Shown<'a> {
+    let value = values.get(place).copied().unwrap_or_default();
+    let meaning = match args.get(place).map_or(Meaning::Address, |arg| arg.meaning) {
+        Meaning::By(choice) => form::chosen(choice, values),
+        meaning => meaning,
+    };
+    let attachment = |part| event.attachment(attachment_part(place as u8, part));
+    match (meaning, attachment(0)) {
+        (Meaning::Memory(memory), Some(attached)) => {
+            let parts = [None, attachment(1), attachment(2), attachment(3)];
+            structure::pointed(&structure::Pointed { memory, attached, parts, values, abi })
+        }
+        (meaning, attached) => show(meaning, value, attached, abi),
+    }
 }
 
 /// What a number says. `attached` is what it points to, where that was read.
@@ -76,9 +105,27 @@ pub(super) fn show<'a>(
             names::write_flags(set, value, abi, &mut text);
             Shown::Word(text)
         }
-        Meaning::Path | Meaning::Text if value == 0 => Shown::Null,
+        Meaning::Device => Shown::Word(device(low)),
+        Meaning::Hex if abi == Abi::X86 => Shown::Word(format!("{low:#x}")),
+        Meaning::Hex => Shown::Word(format!("{value:#x}")),
+        Meaning::Unsigned if abi == Abi::X86 => Shown::Unsigned(u64::from(low)),
+        Meaning::Unsigned => Shown::Unsigned(value),
+        Meaning::FileMode => Shown::Word(file_mode(low)),
+        Meaning::Limit => Shown::Unsigned(value),
+        Meaning::Handler if value == 0 => Shown::Word("SIG_DFL".to_string()),
+        Meaning::Handler if value == 1 => Shown::Word("SIG_IGN".to_string()),
+        Meaning::InetAddress => {
+            // In network order, whoever reads it.
+            let octets = low.to_le_bytes();
+            Shown::Word(std::net::Ipv4Addr::from(octets).to_string())
+        }
+        Meaning::Path | Meaning::Text | Meaning::Memory(_) if value == 0 => Shown::Null,
         // A pointer whose target was not read, or an address.
         Meaning::Address
+        | Meaning::Handler
+        | Meaning::By(_)
+        | Meaning::Memory(_)
+        | Meaning::Data(_)
         | Meaning::Path
         | Meaning::Text
         | Meaning::Comm
@@ -91,6 +138,35 @@ pub(super) fn show<'a>(
 
 fn pointer(value: u64) -> Shown<'static> {
     if value == 0 { Shown::Word("NULL".to_string()) } else { Shown::Word(format!("{value:#x}")) }
+}
+
+/// A device as the kernel gives it to programs (include/linux/kdev_t.h).
+fn device(number: u32) -> String {
+    let major = number >> 8 & 0xfff;
+    let minor = number & 0xff | number >> 12 & 0xfff00;
+    format!("makedev({major:#x}, {minor:#x})")
+}
+
+/// Type, special bits and permissions of a file (include/uapi/linux/stat.h).
+fn file_mode(mode: u32) -> String {
+    let kind = match mode & 0o170_000 {
+        0o140_000 => "S_IFSOCK",
+        0o120_000 => "S_IFLNK",
+        0o100_000 => "S_IFREG",
+        0o060_000 => "S_IFBLK",
+        0o040_000 => "S_IFDIR",
+        0o020_000 => "S_IFCHR",
+        0o010_000 => "S_IFIFO",
+        0 => "",
+        other => return format!("0{other:o}|0{:o}", mode & 0o7777),
+    };
+    let special = [(0o4000, "S_ISUID"), (0o2000, "S_ISGID"), (0o1000, "S_ISVTX")];
+    let set = special.iter().filter(|(bit, _)| mode & bit != 0).map(|(_, name)| *name);
+    let mut words: Vec<&str> = Some(kind).filter(|kind| !kind.is_empty()).into_iter().collect();
+    words.extend(set);
+    let permissions = format!("0{:o}", mode & 0o777);
+    words.push(if mode & 0o777 == 0 { "000" } else { &permissions });
+    words.join("|")
 }
 
 /// What bytes say.

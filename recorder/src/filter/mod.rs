@@ -167,7 +167,10 @@ impl Filter {
         let row = call.and_then(|call| syscall::lookup(call.abi(self.native), call.nr()));
         event.attached().iter().any(|attached| {
             let meaning = match row {
-                Some(row) => row.args.get(usize::from(attached.index)).map(|arg| arg.meaning),
+                Some(row) => {
+                    let values = call.map(|call| call.args()).unwrap_or_default();
+                    row.args_of(values).get(usize::from(attached.index)).map(|arg| arg.meaning)
+                }
                 None => {
                     let schema = event.kind.schema().attachments;
                     schema.get(usize::from(attached.index)).map(|bytes| bytes.meaning)

@@ -9,15 +9,15 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, RingBuf},
+    maps::{Array, ArrayOfMaps, HashMap as KernelHashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{
         BtfTracePoint, Iter, RawTracePoint, RawTracePointRunOptions, TestRun as _, TracePoint,
     },
 };
-use recorder_ebpf::wire::{CALLS_MAX, Config};
+use recorder_ebpf::wire::{CALLS_MAX, Config, Reading, plan::READINGS_MAX};
 
 use super::{BtfError, KernelTypes, PerCpuValue, ProbeError, Probes, program};
-use crate::loss::Missing;
+use crate::{event::capture::Capture, loss::Missing};
 
 static OBJECT_BTF: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/recorder-btf.o"));
 static OBJECT_CLASSIC: &[u8] =
@@ -35,18 +35,30 @@ struct ConfigValue(Config);
 // SAFETY: `Config` is `repr(C)`, has no padding, and any bytes are a valid one.
 unsafe impl aya::Pod for ConfigValue {}
 
+/// A value of the map `READINGS`.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct ReadingValue(Reading);
+
+// SAFETY: `Reading` is `repr(C)`, has no padding, and any bytes are a valid one.
+unsafe impl aya::Pod for ReadingValue {}
+
 /// A ring of one CPU.
 pub type Ring = RingBuf<MapData>;
 
-/// Loads and attaches everything this kernel can take. `plans` is what to do for
+/// Loads and attaches everything this kernel can take. `capture` is what to read for
 /// each call, `ring_bytes` a power of two. Answers the probes and one ring for
 /// each of `cpus` possible CPUs.
 ///
 /// A kernel whose BTF is there but not enough (5.10 has no task storage for
 /// tracing programs) gets the programs for kernels without.
-pub fn load(plans: &[u32], cpus: u32, ring_bytes: u32) -> Result<(Probes, Vec<Ring>), ProbeError> {
+pub fn load(
+    capture: &Capture,
+    cpus: u32,
+    ring_bytes: u32,
+) -> Result<(Probes, Vec<Ring>), ProbeError> {
     let why = match KernelTypes::of_running_kernel() {
-        Ok(types) => match load_object(OBJECT_BTF, Some(&types), plans, cpus, ring_bytes) {
+        Ok(types) => match load_object(OBJECT_BTF, Some(&types), capture, cpus, ring_bytes) {
             Err(error @ (ProbeError::NotPermitted(_) | ProbeError::NoObject)) => return Err(error),
             Err(error) => {
                 tracing::debug!("{error:?}");
@@ -56,7 +68,7 @@ pub fn load(plans: &[u32], cpus: u32, ring_bytes: u32) -> Result<(Probes, Vec<Ri
         },
         Err(error) => error.to_string(),
     };
-    let (mut probes, rings) = load_object(OBJECT_CLASSIC, None, plans, cpus, ring_bytes)?;
+    let (mut probes, rings) = load_object(OBJECT_CLASSIC, None, capture, cpus, ring_bytes)?;
     probes.missing.extend(without_btf(&why));
     Ok((probes, rings))
 }
@@ -65,7 +77,7 @@ pub fn load(plans: &[u32], cpus: u32, ring_bytes: u32) -> Result<(Probes, Vec<Ri
 fn load_object(
     object: &[u8],
     types: Option<&KernelTypes>,
-    plans: &[u32],
+    capture: &Capture,
     cpus: u32,
     ring_bytes: u32,
 ) -> Result<(Probes, Vec<Ring>), ProbeError> {
@@ -91,7 +103,7 @@ fn load_object(
     let log = aya_log::EbpfLogger::init(&mut ebpf)
         .map_err(|error| ProbeError::failed("read the log of the BPF programs", error))?;
     let rings = make_rings(&mut ebpf, cpus, ring_bytes)?;
-    fill_plans(&mut ebpf, plans)?;
+    fill_plans(&mut ebpf, capture)?;
     let own_pid = enroll(&mut ebpf)?;
     attach(&mut ebpf, types, &mut missing)?;
     let counters = take_counters(&mut ebpf, "COUNTERS")?;
@@ -361,12 +373,21 @@ fn make_rings(ebpf: &mut Ebpf, cpus: u32, ring_bytes: u32) -> Result<Vec<Ring>, 
     Ok(rings)
 }
 
-fn fill_plans(ebpf: &mut Ebpf, plans: &[u32]) -> Result<(), ProbeError> {
+fn fill_plans(ebpf: &mut Ebpf, capture: &Capture) -> Result<(), ProbeError> {
     let failed = |error| ProbeError::failed("write the capture plan", error);
-    let mut map: Array<_, u32> = Array::try_from(map_mut(ebpf, "PLAN")?).map_err(failed)?;
-    for index in 0..CALLS_MAX {
-        let plan = plans.get(index as usize).copied().unwrap_or_default();
-        map.set(index, plan, 0).map_err(failed)?;
+    let mut map: Array<_, u64> = Array::try_from(map_mut(ebpf, "PLAN")?).map_err(failed)?;
+    for (index, plan) in (0..CALLS_MAX).zip(&capture.plans) {
+        map.set(index, *plan, 0).map_err(failed)?;
+    }
+    let readings = map_mut(ebpf, "READINGS")?;
+    let mut map: Array<_, ReadingValue> = Array::try_from(readings).map_err(failed)?;
+    for (index, reading) in (0..READINGS_MAX).zip(&capture.readings) {
+        map.set(index, ReadingValue(*reading), 0).map_err(failed)?;
+    }
+    let mut map: KernelHashMap<_, u64, u64> =
+        KernelHashMap::try_from(map_mut(ebpf, "SELECTED")?).map_err(failed)?;
+    for (key, plan) in &capture.selected {
+        map.insert(key, plan, 0).map_err(failed)?;
     }
     Ok(())
 }

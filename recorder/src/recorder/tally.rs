@@ -42,6 +42,7 @@ pub struct Tally {
 
 /// What a record is.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are events; a box is an allocation each")]
 pub enum Record<'r> {
     /// An event: it belongs into the window.
     Event(Event<'r>),

@@ -21,11 +21,12 @@ use std::{
 use super::dump::DUMPS_MAX;
 use crate::{
     event::{
-        ATTACHMENTS_MAX, Attached, Event, Kind, Meaning,
+        Attached, Event, Kind,
+        capture::{self, DataKept},
         syscall::{self, Abi},
         wire::{
-            ATTACHMENT_WAIT_CHANNEL, LATE_NS, SOCKADDR_BYTES_MAX, STRING_BYTES_MAX,
-            attachment_flag, flag,
+            ATTACHMENT_WAIT_CHANNEL, LATE_NS, Reading, STRING_BYTES_MAX, SYSCALL_ATTACHMENTS_MAX,
+            attachment_flag, attachment_part, flag, reading, when,
         },
     },
     loss::Missing,
@@ -285,7 +286,7 @@ impl OwnedEvent {
     ) -> OwnedEvent {
         let compat = if call.compat { flag::COMPAT } else { 0 };
         let row = syscall::lookup(abi_of(call, native), call.nr);
-        let count = row.map_or(call.args.len(), |row| row.args.len());
+        let count = row.map_or(call.args.len(), |row| row.args_of(&call.args).len());
         let mut numbers = vec![call.nr.cast_unsigned(), 0, age_ns];
         numbers.extend(call.args.iter().take(count));
         OwnedEvent {
@@ -320,25 +321,62 @@ fn abi_of(call: &UnfinishedCall, native: Abi) -> Abi {
     if call.compat { native.compat().unwrap_or(native) } else { native }
 }
 
-/// The strings and addresses a call points to, and where in the kernel it waits.
+/// What a call points to, as far as the program wrote it, and where in the kernel it
+/// waits.
 fn attachments(call: &UnfinishedCall, native: Abi) -> Vec<Attachment> {
-    let row = syscall::lookup(abi_of(call, native), call.nr);
-    let mut attached = Vec::new();
-    for (place, arg) in row.map(|row| row.args).unwrap_or_default().iter().enumerate() {
-        let pointer = call.args.get(place).copied().unwrap_or_default();
-        let next = call.args.get(place + 1).copied().unwrap_or_default();
-        let read = match arg.meaning {
-            Meaning::Path | Meaning::Text => read_string(call.pid, pointer),
-            Meaning::Sockaddr => read_address(call.pid, pointer, next as u32),
-            _ => continue,
+    let abi = abi_of(call, native);
+    let row = syscall::lookup(abi, call.nr);
+    let args = row.map(|row| row.args_of(&call.args)).unwrap_or_default();
+    let mut attached: Vec<Attachment> = Vec::new();
+    let readings = capture::readings(args, abi, DataKept::default());
+    // What the kernel is to write is not there yet.
+    let given = readings.into_iter().filter(|(_, reading)| reading.when == when::ALWAYS);
+    for (arg, reading) in given.take(SYSCALL_ATTACHMENTS_MAX) {
+        let base = attached.iter().rfind(|(index, ..)| *index == arg);
+        let base = base.map(|(_, _, bytes)| bytes.as_slice());
+        let Some((pointer, bytes)) = place_of(call, arg, &reading, base) else { continue };
+        let read = match reading.kind {
+            reading::STRING | reading::FOLLOW_STRING => read_string(call.pid, pointer),
+            _ => read_part(call.pid, pointer, bytes, reading.bytes_max),
         };
-        if attached.len() + 1 < ATTACHMENTS_MAX {
-            let (flags, bytes) = read.unwrap_or_else(|_| (attachment_flag::UNREADABLE, Vec::new()));
-            attached.push((place as u8, flags, bytes));
-        }
+        let (flags, bytes) = read.unwrap_or_else(|_| (attachment_flag::UNREADABLE, Vec::new()));
+        attached.push((attachment_part(arg, reading.part), flags, bytes));
     }
     attached.extend(wait_channel(call).map(|name| (ATTACHMENT_WAIT_CHANNEL, 0, name)));
     attached
+}
+
+/// Where something lies and how many bytes it has, as the kernel programs find out; `base`
+/// is the structure it follows.
+fn place_of(
+    call: &UnfinishedCall,
+    arg: u8,
+    reading: &Reading,
+    base: Option<&[u8]>,
+) -> Option<(u64, u64)> {
+    let word = |place: u8| call.args.get(usize::from(place)).copied().unwrap_or_default();
+    let half = |bytes: &[u8], at: usize| {
+        Some(u64::from(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?)))
+    };
+    let at_user = |pointer: u64| {
+        let bytes = read_memory(call.pid, pointer, 4).ok()?;
+        half(&bytes, 0)
+    };
+    let mut pointer = word(arg);
+    let count = match reading.kind {
+        reading::ARGUMENT => word(reading.count_at) & u64::from(u32::MAX),
+        reading::INSIDE => at_user(pointer.wrapping_add(u64::from(reading.count_at)))?,
+        reading::POINTED => at_user(word(reading.count_at))?,
+        reading::BITS => (word(reading.count_at) & u64::from(u32::MAX)).div_ceil(64),
+        reading::FOLLOW | reading::FOLLOW_STRING => {
+            let (base, at) = (base?, usize::from(reading.pointer_at));
+            let high = if reading.narrow == 0 { half(base, at + 4)? } else { 0 };
+            pointer = half(base, at)? | high << 32;
+            half(base, usize::from(reading.count_at))?
+        }
+        _ => 1,
+    };
+    (pointer != 0).then_some((pointer, count * u64::from(reading.element_bytes)))
 }
 
 /// The function of the kernel a thread waits in; `None` when it does not wait.
@@ -370,14 +408,14 @@ fn string_of(mut bytes: Vec<u8>) -> io::Result<(u8, Vec<u8>)> {
     Ok((flags, bytes))
 }
 
-/// Reads a socket address of another process.
-fn read_address(pid: u32, pointer: u64, length: u32) -> io::Result<(u8, Vec<u8>)> {
-    let kept = (length as usize).min(SOCKADDR_BYTES_MAX);
-    let bytes = read_memory(pid, pointer, kept)?;
-    if bytes.len() < kept {
+/// Reads `bytes` bytes of another process, of which `bytes_max` are kept.
+fn read_part(pid: u32, pointer: u64, bytes: u64, bytes_max: u16) -> io::Result<(u8, Vec<u8>)> {
+    let kept = bytes.min(u64::from(bytes_max)) as usize;
+    let found = read_memory(pid, pointer, kept)?;
+    if found.len() < kept {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok((if kept < length as usize { attachment_flag::CUT } else { 0 }, bytes))
+    Ok((if bytes > kept as u64 { attachment_flag::CUT } else { 0 }, found))
 }
 
 /// Reads memory of another process, less where it ends before. `/proc/PID/mem`

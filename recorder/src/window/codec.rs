@@ -5,7 +5,8 @@
 //! own, coded as the difference from the same number of the last event of the
 //! same kind, thread and first number (for a system call: the same call of the
 //! same thread), because that is what repeats. Strings are written once and
-//! referred to.
+//! referred to; what followed a string in its thread the last time is expected to
+//! follow it again, and costs nothing then.
 //!
 //! ```text
 //! block   = version, class, cpu, count, column*       (integers as LEB128)
@@ -25,7 +26,10 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use crate::event::{Attached, Class, Event, Kind, NUMBERS_MAX};
 
 /// Changes when the layout of a block does.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The layout before it, which has no expectations.
+const VERSION_PLAIN: u8 = 1;
 
 /// A block is sealed when it has this many events, or [`RAW_BYTES_TARGET`].
 pub const EVENTS_MAX: usize = 32_768;
@@ -59,7 +63,52 @@ pub struct Columns {
     contexts: HashMap<(u8, u32, u64), [u64; NUMBERS_MAX]>,
     string_places: HashTable<(u32, u32, u32)>,
     string_count: u32,
+    expected: Expected,
     hasher: DefaultHashBuilder,
+}
+
+/// Which string follows which: threads do the same again, and so do their children.
+#[derive(Default)]
+struct Expected {
+    /// By string, the one that followed it last; 0 is the beginning of a thread, and no
+    /// string.
+    followers: Vec<u32>,
+    /// By thread, the last string.
+    last: Vec<u32>,
+}
+
+impl Expected {
+    /// What should follow in a thread; 0 when nothing is known.
+    fn next(&self, thread: u32) -> u32 {
+        let last = self.last.get(thread as usize).copied().unwrap_or_default();
+        self.followers.get(last as usize).copied().unwrap_or_default()
+    }
+
+    /// Notes what did.
+    fn note(&mut self, thread: u32, string: u32) {
+        let (thread, most) = (thread as usize, string.max(1) as usize);
+        if self.last.len() <= thread {
+            self.last.resize(thread + 1, 0);
+        }
+        if self.followers.len() <= most {
+            self.followers.resize(most + 1, 0);
+        }
+        let Some(last) = self.last.get_mut(thread) else { return };
+        if let Some(follower) = self.followers.get_mut(*last as usize) {
+            *follower = string;
+        }
+        *last = string;
+    }
+
+    fn clear(&mut self) {
+        self.followers.clear();
+        self.last.clear();
+    }
+
+    /// Bytes it takes.
+    fn bytes(&self) -> usize {
+        (self.followers.len() + self.last.len()) * size_of::<u32>()
+    }
 }
 
 /// What a block is, beside its events.
@@ -108,6 +157,7 @@ impl Columns {
         self.bytes
             + self.contexts.len() * CONTEXT
             + (self.string_places.len() + self.thread_numbers.len()) * STRING
+            + self.expected.bytes()
     }
 
     /// Bytes of the columns as they are.
@@ -133,7 +183,7 @@ impl Columns {
         self.last_ts = event.ts_ns;
         let thread = self.push_thread(event.pid, event.tid);
         self.push_numbers(event, thread);
-        self.push_attachments(event);
+        self.push_attachments(event, thread);
         self.count += 1;
         let after = self.times.len() + self.threads.len() + self.strings.len();
         self.bytes += after - before + 2;
@@ -169,13 +219,22 @@ impl Columns {
         }
     }
 
-    fn push_attachments(&mut self, event: &Event<'_>) {
+    fn push_attachments(&mut self, event: &Event<'_>, thread: u32) {
         put(&mut self.attachment_heads, event.attached().len() as u64);
         self.bytes += 1;
         for attached in event.attached() {
             self.attachment_heads.extend([attached.index, attached.flags]);
             let reference = self.string_reference(attached.bytes);
-            put(&mut self.attachment_refs, u64::from(reference));
+            let expected = self.expected.next(thread);
+            let string = if reference == 0 { self.string_count } else { reference };
+            // 0 is a new string and 1 the expected one: the others are one further.
+            let code = match reference {
+                0 => 0,
+                known if known == expected => 1,
+                known => u64::from(known) + 1,
+            };
+            put(&mut self.attachment_refs, code);
+            self.expected.note(thread, string);
             self.bytes += 4;
         }
     }
@@ -258,6 +317,7 @@ impl Columns {
         self.contexts.clear();
         self.string_places.clear();
         self.string_count = 0;
+        self.expected.clear();
         self.count = 0;
         self.bytes = 0;
         self.last_ts = 0;
@@ -391,6 +451,8 @@ struct Reader<'a> {
     thread_table: Vec<(u32, u32)>,
     contexts: HashMap<(u8, u32, u64), [u64; NUMBERS_MAX]>,
     string_table: Vec<(u32, u32)>,
+    /// None in blocks of the layout that has no expectations.
+    expected: Option<Expected>,
     strings_end: u32,
     last_ts: u64,
 }
@@ -403,7 +465,7 @@ impl DecodedBlock {
         }
         let mut cursor = Cursor { rest: bytes };
         let version = cursor.byte()?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_PLAIN {
             return Err(BlockError::Version(version));
         }
         let class = cursor.byte()?;
@@ -425,6 +487,7 @@ impl DecodedBlock {
             thread_table: Vec::new(),
             contexts: HashMap::new(),
             string_table: Vec::new(),
+            expected: (version == VERSION).then(Expected::default),
             strings_end: 0,
             last_ts: 0,
         };
@@ -539,7 +602,7 @@ impl<'a> Reader<'a> {
         self.last_ts = self.times.delta(self.last_ts)?;
         let (thread, pid, tid) = self.thread()?;
         let numbers = self.row_numbers(kind as u8, thread, block)?;
-        let attached = self.row_attached(block)?;
+        let attached = self.row_attached(thread, block)?;
         block.rows.push(Row { kind, flags, pid, tid, ts_ns: self.last_ts, numbers, attached });
         Ok(())
     }
@@ -584,7 +647,28 @@ impl<'a> Reader<'a> {
         self.numbers.get_mut(&(kind, place)).ok_or(BlockError::Short)
     }
 
-    fn row_attached(&mut self, block: &mut DecodedBlock) -> Result<(u32, u8), BlockError> {
+    /// The number of the string that comes next in a thread, 0 for a new one.
+    fn reference(&mut self, thread: u32) -> Result<u64, BlockError> {
+        let code = self.references.integer()?;
+        let Some(expected) = &mut self.expected else { return Ok(code) };
+        let reference = match code {
+            0 => 0,
+            1 => u64::from(expected.next(thread)),
+            code => code - 1,
+        };
+        if code == 1 && reference == 0 || reference > self.string_table.len() as u64 {
+            return Err(BlockError::Reference);
+        }
+        let string = if reference == 0 { self.string_table.len() as u64 + 1 } else { reference };
+        expected.note(thread, u32::try_from(string).map_err(|_| BlockError::Reference)?);
+        Ok(reference)
+    }
+
+    fn row_attached(
+        &mut self,
+        thread: u32,
+        block: &mut DecodedBlock,
+    ) -> Result<(u32, u8), BlockError> {
         let start = block.attached.len() as u32;
         let count = u8::try_from(self.heads.integer()?).map_err(|_| BlockError::TooLarge)?;
         if usize::from(count) > crate::event::ATTACHMENTS_MAX {
@@ -592,7 +676,7 @@ impl<'a> Reader<'a> {
         }
         for _ in 0..count {
             let (index, flags) = (self.heads.byte()?, self.heads.byte()?);
-            let reference = self.references.integer()?;
+            let reference = self.reference(thread)?;
             let place = if reference == 0 {
                 let length =
                     u32::try_from(self.lengths.integer()?).map_err(|_| BlockError::TooLarge)?;
@@ -652,6 +736,31 @@ mod tests {
         columns.push(&events[0]);
         let again = DecodedBlock::read(&columns.to_bytes(Class::Bulk, 3)).unwrap();
         assert_eq!(again.event(0).as_ref(), Some(&events[0]));
+    }
+
+    /// Each thread goes through the same strings again, and a child through those of its
+    /// parent.
+    #[test]
+    fn what_follows_as_before_costs_next_to_nothing() {
+        let names: Vec<String> = (0..200).map(|name| format!("/usr/include/{name}.h")).collect();
+        let mut columns = Columns::default();
+        for tid in 0..20u32 {
+            for name in &names {
+                let mut event = Event::new(Kind::Syscall, u64::from(tid));
+                event.tid = tid + 1;
+                event.push_number(2);
+                event.attach(Attached { index: 0, flags: 0, bytes: name.as_bytes() });
+                columns.push(&event);
+            }
+        }
+        let expected = columns.attachment_refs.iter().filter(|code| **code == 1).count();
+        assert_eq!(columns.attachment_refs.len(), 20 * 200, "one byte each");
+        assert_eq!(expected, 19 * 200);
+        let block = DecodedBlock::read(&columns.to_bytes(Class::Bulk, 0)).unwrap();
+        let read: Vec<Vec<u8>> =
+            block.events().map(|event| event.attached()[0].bytes.to_vec()).collect();
+        let written = (0..20).flat_map(|_| names.iter().map(|name| name.as_bytes().to_vec()));
+        assert_eq!(read, written.collect::<Vec<_>>());
     }
 
     #[test]
