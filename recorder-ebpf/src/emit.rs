@@ -121,7 +121,14 @@ impl Scope {
 /// Whether names of processes follow from it.
 #[inline(always)]
 fn says_processes(kind: Kind) -> bool {
-    matches!(kind, Kind::ProcessFork | Kind::ProcessExec | Kind::ProcessExit | Kind::ProcessRename)
+    matches!(
+        kind,
+        Kind::ProcessFork
+            | Kind::ProcessExec
+            | Kind::ProcessExit
+            | Kind::ProcessRename
+            | Kind::CgroupAttach
+    )
 }
 
 /// Whether a ring that holds `held` bytes takes an event of this kind. Under overload calls

@@ -198,6 +198,20 @@ offsets! {
     UNIX_ADDRESS_LENGTH;
     /// `unix_address.name`.
     UNIX_ADDRESS_NAME;
+    /// Not 0 when every offset that [`crate::probes::cgroup`] needs is known.
+    GROUPS_KNOWN;
+    /// `task_struct.cgroups`.
+    TASK_CGROUPS;
+    /// `css_set.dfl_cgrp`.
+    CSS_SET_GROUP;
+    /// `cgroup.kn`.
+    GROUP_NODE;
+    /// `cgroup.root`.
+    GROUP_ROOT;
+    /// `kernfs_node.id`.
+    NODE_ID;
+    /// `cgroup_root.hierarchy_id`.
+    ROOT_HIERARCHY;
     /// `file.private_data`.
     FILE_PRIVATE_DATA;
     /// `mm_struct.arg_start`.
@@ -270,6 +284,20 @@ offsets! {
     STATE_SADDR;
     /// `saddr_v6`, then `daddr_v6`, in the format of `sock/inet_sock_set_state`.
     STATE_SADDR6;
+    /// `root` in the formats of `cgroup/cgroup_mkdir` and `cgroup_rmdir`.
+    GROUP_HIERARCHY;
+    /// `id` in the formats of `cgroup/cgroup_mkdir` and `cgroup_rmdir`.
+    GROUP_ID;
+    /// `path` (a data location) in the formats of `cgroup/cgroup_mkdir` and `cgroup_rmdir`.
+    GROUP_PATH;
+    /// `dst_root` in the format of `cgroup/cgroup_attach_task`.
+    ATTACH_HIERARCHY;
+    /// `dst_id` in the format of `cgroup/cgroup_attach_task`.
+    ATTACH_ID;
+    /// `dst_path` (a data location) in the format of `cgroup/cgroup_attach_task`.
+    ATTACH_PATH;
+    /// `pid` in the format of `cgroup/cgroup_attach_task`.
+    ATTACH_PID;
     /// `pid` in the format of `oom/mark_victim`.
     OOM_PID;
     /// `comm` (a data location) in the format of `oom/mark_victim`; on older kernels it is

@@ -705,6 +705,8 @@ pub enum FlagSet {
     SignalCode,
     /// `siginfo_t` of `SIGCHLD`: `CLD_*`.
     ChildCode,
+    /// What became of a control group, [`crate::wire::group_change`].
+    GroupChange,
 }
 
 /// One field that is a number in the fixed part of a record.
@@ -848,7 +850,11 @@ kinds! {
         /// The new thread.
         child_tid: u32 => Meaning::Tid,
         /// What it has in common with the thread that made it; the rest it has a copy of.
-        shares: u32 => Meaning::Flags(FlagSet::Shared),
+        /// As wide as it is so that nothing lies unwritten before the next field.
+        shares: u64 => Meaning::Flags(FlagSet::Shared),
+        /// The id of the control group it is in, of version 2: `clone3` can put it
+        /// elsewhere than its maker. 0 where the kernel does not say.
+        child_cgroup: u64 => Meaning::Number,
     }
     /// A program was started in a process.
     3 ProcessExec "process_exec" {
@@ -936,7 +942,8 @@ kinds! {
         count: u64 => Meaning::Number,
         /// The last loss.
         until_ns: u64 => Meaning::TimeNs,
-        /// How many of them were forks, execs, ends and renames of processes.
+        /// How many of them were forks, execs, ends and renames of processes, and moves
+        /// between control groups.
         process_events: u64 => Meaning::Number,
     }
     /// A thread that was there at the window's left edge. Made by the recorder
@@ -969,6 +976,9 @@ kinds! {
         args => Meaning::Argv,
         /// Its working directory, where it is the first with it.
         directory => Meaning::File,
+        /// The control groups of its process, like `/proc/PID/cgroup`, without those that
+        /// are the root of a hierarchy of version 1.
+        cgroups => Meaning::Text,
     }
     /// A descriptor that was open at the window's left edge, of the first thread with its
     /// table. Made by the recorder like `process`.
@@ -999,5 +1009,34 @@ kinds! {
         ;
         /// The name of the thread that was chosen, where the kernel hands it over.
         comm => Meaning::Comm,
+    }
+    /// A control group was made or removed. Also, made by the recorder: one that was there
+    /// at the window's left edge.
+    15 Cgroup "cgroup" {
+        /// The number of its hierarchy; 0 is version 2.
+        hierarchy: u32 => Meaning::Number,
+        /// What became of it.
+        change: u32 => Meaning::Flags(FlagSet::GroupChange),
+        /// Its id, one of its own within its hierarchy.
+        id: u64 => Meaning::Number,
+        ;
+        /// Its path from the root of the hierarchy.
+        path => Meaning::Path,
+        /// Controllers or name of the hierarchy, of its root.
+        controllers => Meaning::Text,
+    }
+    /// A process was moved to another control group by the thread of the event.
+    16 CgroupAttach "cgroup_attach" {
+        /// The process that was moved.
+        moved_pid: u32 => Meaning::Pid,
+        /// Its leader, or the one thread that was moved.
+        moved_tid: u32 => Meaning::Tid,
+        /// The number of the hierarchy; 0 is version 2.
+        hierarchy: u64 => Meaning::Number,
+        /// The id of the group.
+        id: u64 => Meaning::Number,
+        ;
+        /// The path of the group from the root of the hierarchy.
+        path => Meaning::Path,
     }
 }

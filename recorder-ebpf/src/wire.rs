@@ -440,8 +440,20 @@ pub mod shared {
     pub const FILES: u32 = 1 << 0;
     /// Its working directory.
     pub const DIRECTORY: u32 = 1 << 1;
+    /// Its control group of version 2.
+    pub const CONTROL_GROUP: u32 = 1 << 2;
     /// Not known: this kernel does not say.
     pub const UNKNOWN: u32 = 1 << 31;
+}
+
+/// What became of a control group.
+pub mod group_change {
+    /// It was there at the window's left edge.
+    pub const THERE: u32 = 0;
+    /// It was made.
+    pub const MADE: u32 = 1;
+    /// It was removed.
+    pub const REMOVED: u32 = 2;
 }
 
 /// Why an event was not offered to the ring.

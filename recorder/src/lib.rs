@@ -22,6 +22,8 @@ pub mod ring;
 
 pub mod decode;
 
+pub mod cgroup;
+
 pub mod context;
 
 pub mod window;

@@ -9,6 +9,7 @@ mod arguments;
 mod bad_input;
 mod calls;
 mod confinement;
+mod containers;
 mod descriptors;
 mod doors;
 mod hostile;

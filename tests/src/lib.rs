@@ -18,6 +18,7 @@ mod daemon;
 mod directory;
 mod events;
 pub mod figures;
+mod hierarchy;
 pub mod http;
 pub mod machine_code;
 pub mod memory;
@@ -35,6 +36,7 @@ pub use directory::TestDirectory;
 pub use events::{
     calls, kind, lost_count, ns, number, of_pid, one, position, recorded, text, word,
 };
+pub use hierarchy::{ControlGroup, Hierarchy};
 pub use wait::{LIMIT, wait_for, wait_until};
 
 /// How much work a test does: everything the promise names, or enough to notice.

@@ -24,8 +24,9 @@ pub(crate) const TESTS: &[Program] = &[
 ];
 
 /// What the tests start from a folder of its own: installed, its service would start
-/// too, or bring a mail server.
-pub(crate) const UNPACKED: &[&str] = &["prometheus", "prometheus-alertmanager", "nagios4-core"];
+/// too, or bring a mail server; a runtime of containers is nothing a host gets by the way.
+pub(crate) const UNPACKED: &[&str] =
+    &["prometheus", "prometheus-alertmanager", "nagios4-core", "runc"];
 
 /// What the oracle runs beside what every Debian has. Not for virtual machines: most
 /// of them are useless without the files of their package.

@@ -56,6 +56,7 @@ const MODULES: &[Module] = &[
     Module { name: "probe", uses: Uses::Above },
     Module { name: "ring", uses: Uses::Above },
     Module { name: "decode", uses: Uses::Above },
+    Module { name: "cgroup", uses: Uses::Only(&[]) },
     Module { name: "context", uses: Uses::Above },
     Module { name: "window", uses: Uses::Above },
     Module { name: "snapshot", uses: Uses::Above },

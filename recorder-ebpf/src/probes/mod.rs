@@ -1,6 +1,7 @@
 //! One file per subject.
 
 mod attach;
+mod cgroup;
 mod control;
 #[cfg(feature = "btf")]
 mod files;

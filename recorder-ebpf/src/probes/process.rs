@@ -39,7 +39,7 @@ fn filter_own() {
 
 /// The current thread, or `None` when nothing is recorded or it is our own.
 #[inline(always)]
-fn recorded_thread() -> Option<u64> {
+pub(super) fn recorded_thread() -> Option<u64> {
     // SAFETY: the helper only reads two numbers.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     match subject(pid_tgid) {
@@ -53,14 +53,15 @@ fn recorded_thread() -> Option<u64> {
 }
 
 #[inline(always)]
-fn forked(pid_tgid: u64, child_pid: u32, child_tid: u32, shares: u32) {
+fn forked(pid_tgid: u64, child_pid: u32, child_tid: u32, shares: u32, child_cgroup: u64) {
     let Some(scope) = Scope::enter() else { return };
     let now = now_ns();
     let mut fork = record::ProcessFork {
         header: header(Kind::ProcessFork, now, pid_tgid),
         child_pid,
         child_tid,
-        shares,
+        shares: u64::from(shares),
+        child_cgroup,
     };
     // SAFETY: `fork` is on the stack and as long as is said.
     unsafe {
@@ -147,6 +148,7 @@ mod attached {
         },
         probes::{
             STRING_READ_BYTES, bound,
+            cgroup::group_of,
             files::credentials,
             read_field, string_answer,
             syscall::{resolve_exec_path, slot_of},
@@ -168,7 +170,13 @@ mod attached {
             let pid = read_field(child.cast(), TASK_TGID.load());
             let tid = read_field(child.cast(), TASK_PID.load());
             let own: *const u8 = bpf_get_current_task_btf().cast_const().cast();
-            forked(parent, pid, tid, shares(own, child.cast_const().cast()));
+            let child: *const u8 = child.cast_const().cast();
+            let group = group_of(child);
+            let mut shares = shares(own, child);
+            if group != 0 && group == group_of(own) {
+                shares |= shared::CONTROL_GROUP;
+            }
+            forked(parent, pid, tid, shares, group);
         }
         0
     }
@@ -345,7 +353,7 @@ mod attached {
             unsafe { (*slot).state = slot_state::CHILD };
         }
         if let Some(parent) = recorded_thread() {
-            forked(parent, child, child, shared::UNKNOWN);
+            forked(parent, child, child, shared::UNKNOWN, 0);
         }
         0
     }

@@ -240,7 +240,8 @@ impl Started {
         }
         let ring_total_bytes = ring_bytes * u64::from(cpus);
         let limits = limits(config, ring_total_bytes);
-        let baseline = context::scan();
+        let mut baseline = context::scan();
+        context::scan_groups(&mut baseline);
         let cannot = |error: std::io::Error| {
             Failure::new(Exit::Failed, format!("cannot start recording: {error}"))
         };

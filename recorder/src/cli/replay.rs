@@ -35,6 +35,15 @@ pub(super) struct Arguments {
     /// Only calls with this path, or a path below it when it ends in a slash
     #[arg(long)]
     path: Vec<String>,
+    /// Only processes in these containers: a name, or the beginning of an id
+    #[arg(long, value_name = "ID|NAME", value_delimiter = ',')]
+    container: Vec<String>,
+    /// Only processes of these units, such as nginx.service
+    #[arg(long, value_delimiter = ',')]
+    unit: Vec<String>,
+    /// Only processes of these pods: the beginning of a uid
+    #[arg(long, value_name = "UID", value_delimiter = ',')]
+    pod: Vec<String>,
     /// Only calls that failed
     #[arg(long)]
     failed: bool,
@@ -47,6 +56,9 @@ pub(super) struct Arguments {
     /// Nothing after
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     until: Option<String>,
+    /// Print behind every thread in which container or unit it is
+    #[arg(long)]
+    containers: bool,
     /// Print when calls returned, or when they were entered
     #[arg(long, value_enum, default_value_t)]
     time: Moment,
@@ -87,7 +99,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let mut exporter: Box<dyn Exporter> = match arguments.format {
             EventFormat::Text => {
                 first_line(header, out)?;
-                Box::new(Text::new(header.clock, native, arguments.time == Moment::Entry))
+                let text = Text::new(header.clock, native, arguments.time == Moment::Entry);
+                Box::new(text.with_containers(arguments.containers))
             }
             EventFormat::Jsonl => Box::new(JsonLines::new(header.clock, native)),
         };
@@ -105,6 +118,9 @@ fn words(arguments: &Arguments) -> FilterWords {
         pids: arguments.pid.clone(),
         comms: arguments.comm.clone(),
         paths: arguments.path.clone(),
+        containers: arguments.container.clone(),
+        units: arguments.unit.clone(),
+        pods: arguments.pod.clone(),
         failed: arguments.failed,
         duration: arguments.duration.clone(),
         since: arguments.since.clone(),

@@ -6,6 +6,7 @@
 //! keeps the baseline while recording and gives names while replaying.
 
 mod calls;
+mod groups;
 #[cfg(feature = "capture")]
 mod seed;
 #[cfg(feature = "capture")]
@@ -16,9 +17,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use calls::Firsts;
 #[cfg(feature = "capture")]
+pub use groups::scan_groups;
+pub use groups::{Groups, Membership};
+#[cfg(feature = "capture")]
 pub use seed::{Stat, parse_stat, scan};
 use tables::Shared;
 pub use tables::{Descriptors, OpenFile};
+
+use groups::ATTACHMENT_CGROUPS;
 
 use crate::event::{
     Attached, Event, Kind,
@@ -81,6 +87,7 @@ pub struct Processes {
     uncertain_ns: u64,
     /// Before this, forks, execs, ends and renames may be missing.
     names_uncertain_ns: u64,
+    groups: Groups,
     bytes: u64,
     bytes_max: u64,
     cut: u64,
@@ -95,6 +102,7 @@ impl Default for Processes {
             directories: Shared::default(),
             uncertain_ns: 0,
             names_uncertain_ns: 0,
+            groups: Groups::default(),
             bytes: 0,
             bytes_max: u64::MAX,
             cut: 0,
@@ -171,7 +179,7 @@ impl Processes {
 
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
-        self.bytes + self.files.bytes() + self.directories.bytes()
+        self.bytes + self.files.bytes() + self.directories.bytes() + self.groups.bytes()
     }
 
     /// Takes at most `bytes_max` from now on. What is there and does not fit leaves
@@ -179,8 +187,9 @@ impl Processes {
     /// threads; all are counted.
     pub fn set_bytes_max(&mut self, bytes_max: u64) {
         self.bytes_max = bytes_max;
+        self.groups.set_bytes_max(bytes_max / 4);
         let mut cut = BTreeSet::new();
-        let tables = self.files.bytes() + self.directories.bytes();
+        let tables = self.bytes() - self.bytes;
         for (tid, facts) in &mut self.threads {
             let words = facts.program.len() + facts.args.len();
             if self.bytes + tables <= bytes_max {
@@ -193,7 +202,8 @@ impl Processes {
             }
         }
         if self.bytes() > bytes_max {
-            self.cut += self.files.shrink(bytes_max.saturating_sub(self.bytes));
+            let others = self.bytes + self.groups.bytes();
+            self.cut += self.files.shrink(bytes_max.saturating_sub(others));
         }
         while self.bytes() > bytes_max {
             let Some(tid) = self.threads.keys().next_back().copied() else { break };
@@ -206,7 +216,7 @@ impl Processes {
     /// Threads and tables that were left out because there were too many, or too large
     /// ones.
     pub fn cut(&self) -> u64 {
-        self.cut
+        self.cut + self.groups.cut()
     }
 
     /// Every thread, in the order of its id.
@@ -273,6 +283,9 @@ impl Processes {
         if leader_only && self.get(pid).is_some_and(|leader| leader.has_ended) {
             self.remove(pid);
         }
+        if !self.living.contains_key(&pid) {
+            self.leave_groups(pid);
+        }
     }
 
     /// Changes a thread in place, where its facts are older than `ts_ns`.
@@ -299,6 +312,7 @@ impl Processes {
             let args = event.attachment(index).map(|args| args.bytes).unwrap_or_default();
             args.get(..args.len().min(ARGS_BYTES_MAX)).unwrap_or_default().to_vec()
         };
+        self.apply_to_groups(event);
         match event.kind {
             Kind::Syscall => self.call(event, native),
             Kind::ProcessFork => self.fork(event),
@@ -409,7 +423,7 @@ impl Processes {
         self.insert(event.tid, facts);
     }
 
-    /// The threads as events, to be stored as a block.
+    /// The control groups and the threads as events, to be stored as a block.
     pub fn to_events(&self) -> impl Iterator<Item = Event<'_>> {
         // The first makes names doubtful, the second what is open.
         let losses = [(self.names_uncertain_ns, 1), (self.uncertain_ns, 0)];
@@ -425,7 +439,7 @@ impl Processes {
         let firsts = Firsts::of(self);
         let threads: Vec<Event<'_>> =
             self.threads.iter().map(|(tid, facts)| self.to_event(*tid, facts, &firsts)).collect();
-        lost.chain(threads).chain(self.descriptor_events(firsts))
+        lost.chain(self.groups.to_events()).chain(threads).chain(self.descriptor_events(firsts))
     }
 
     fn to_event<'a>(&'a self, tid: u32, facts: &'a ThreadFacts, firsts: &Firsts) -> Event<'a> {
@@ -452,6 +466,10 @@ impl Processes {
         }
         if let Some(directory) = self.directory(tid).filter(|_| directory_of == tid) {
             event.attach(Attached { index: 3, flags: 0, bytes: &directory.file });
+        }
+        if let Some(groups) = self.groups.of_process(tid).filter(|_| tid == facts.pid) {
+            let bytes = groups.text();
+            event.attach(Attached { index: ATTACHMENT_CGROUPS, flags: 0, bytes });
         }
         event
     }

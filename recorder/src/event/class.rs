@@ -76,6 +76,8 @@ impl Class {
             | Kind::ProcessExec
             | Kind::ProcessExit
             | Kind::ProcessRename
+            | Kind::Cgroup
+            | Kind::CgroupAttach
             | Kind::Lost => Class::State,
             Kind::TcpState
             | Kind::TcpRetransmit

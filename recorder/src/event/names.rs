@@ -309,9 +309,16 @@ struct Layout {
     hex: bool,
 }
 
+const GROUP_CHANGES: Names = &[
+    (wire::group_change::THERE as i64, "there"),
+    (wire::group_change::MADE as i64, "made"),
+    (wire::group_change::REMOVED as i64, "removed"),
+];
+
 const SHARED: Names = &[
     (wire::shared::FILES as i64, "files"),
     (wire::shared::DIRECTORY as i64, "directory"),
+    (wire::shared::CONTROL_GROUP as i64, "control_group"),
     (wire::shared::UNKNOWN as i64, "unknown"),
 ];
 
@@ -517,6 +524,7 @@ fn layout(set: FlagSet, arch: Abi) -> Layout {
         FlagSet::Resource => Layout::enumeration(RESOURCES),
         FlagSet::IdType => Layout::enumeration(ID_TYPES),
         FlagSet::Shared => Layout::bits(SHARED),
+        FlagSet::GroupChange => Layout::enumeration(GROUP_CHANGES),
         FlagSet::SocketLevel => Layout::enumeration(SOCKET_LEVELS),
         FlagSet::SocketCall => Layout::enumeration(SOCKET_CALLS),
         FlagSet::Flock => Layout::bits(FLOCK),

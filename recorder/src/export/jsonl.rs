@@ -17,6 +17,7 @@ use super::{
     value::{Shown, show, show_argument, show_bytes},
 };
 use crate::{
+    cgroup::Attribution,
     clock::ClockAnchor,
     context::Processes,
     event::{
@@ -86,6 +87,12 @@ impl Serialize for Object<'_> {
             }
             if let Some(start_ns) = self.start_ns() {
                 map.serialize_entry("pid_start_ns", &start_ns.to_string())?;
+            }
+            if let Some(said) = self.processes.attribution_of(event) {
+                put_attribution(&mut map, said)?;
+                if self.processes.is_attribution_uncertain(event) {
+                    map.serialize_entry("container_uncertain", &true)?;
+                }
             }
         }
         match Call::of(event) {
@@ -166,6 +173,26 @@ impl Object<'_> {
         }
         Ok(())
     }
+}
+
+/// Container, pod and unit, as far as they are known.
+fn put_attribution<M: SerializeMap>(map: &mut M, said: &Attribution) -> Result<(), M::Error> {
+    if let Some(container) = &said.container {
+        put_bytes(map, "container_id", &container.id, false)?;
+        if let Some(runtime) = container.runtime {
+            map.serialize_entry("container_runtime", runtime)?;
+        }
+    }
+    if let Some(pod) = &said.pod {
+        put_bytes(map, "pod_uid", &pod.uid, false)?;
+        map.serialize_entry("pod_qos", pod.qos)?;
+    }
+    for (name, unit) in [("unit", &said.unit), ("user_unit", &said.user_unit)] {
+        if let Some(unit) = unit {
+            put_bytes(map, name, unit, false)?;
+        }
+    }
+    Ok(())
 }
 
 struct Args<'e> {

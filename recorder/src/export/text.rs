@@ -8,10 +8,11 @@ use super::{
     value::{Shown, show, show_argument, show_bytes},
 };
 use crate::{
+    cgroup::{Attribution, Container},
     clock::ClockAnchor,
     context::Processes,
     event::{
-        Call, Event, Kind, Meaning, names,
+        Call, Event, FlagSet, Kind, Meaning, names,
         syscall::{self, Abi, Arg},
         wire::{ATTACHMENT_WAIT_CHANNEL, flag},
     },
@@ -26,13 +27,22 @@ pub struct Text {
     native: Abi,
     /// Print when calls were entered instead of when they returned.
     entry_times: bool,
+    /// Print behind every thread in which container or unit it is.
+    containers: bool,
     line: String,
 }
 
 impl Text {
     /// Text of a file with these clocks and calls of this ABI.
     pub fn new(clock: ClockAnchor, native: Abi, entry_times: bool) -> Text {
-        Text { clock, native, entry_times, line: String::new() }
+        Text { clock, native, entry_times, containers: false, line: String::new() }
+    }
+
+    /// With the container or the unit of every thread, and not only of a program that
+    /// begins.
+    pub fn with_containers(mut self, containers: bool) -> Text {
+        self.containers = containers;
+        self
     }
 
     fn thread(&mut self, event: &Event<'_>, processes: &Processes) {
@@ -50,9 +60,32 @@ impl Text {
             }
         }
         if event.tid == event.pid {
-            self.line.push_str(&format!("[{}] ", event.pid));
+            self.line.push_str(&format!("[{}]", event.pid));
         } else {
-            self.line.push_str(&format!("[{}/{}] ", event.pid, event.tid));
+            self.line.push_str(&format!("[{}/{}]", event.pid, event.tid));
+        }
+        let said = processes.attribution_of(event).filter(|_| self.containers);
+        if let Some(place) = said.and_then(place_of) {
+            self.line.push('@');
+            push_escaped(place, &mut self.line);
+            if processes.is_attribution_uncertain(event) {
+                self.line.push('?');
+            }
+        }
+        self.line.push(' ');
+    }
+
+    /// Behind a program that begins: in which container.
+    fn container(&mut self, event: &Event<'_>, processes: &Processes) {
+        let said = processes.attribution_of(event).filter(|_| !self.containers);
+        let Some(container) = said.and_then(|said| said.container.as_ref()) else { return };
+        self.line.push_str(" in ");
+        if let Some(runtime) = container.runtime {
+            self.line.push_str(&format!("{runtime}:"));
+        }
+        push_escaped(container.short_id(), &mut self.line);
+        if processes.is_attribution_uncertain(event) {
+            self.line.push('?');
         }
     }
 
@@ -198,6 +231,18 @@ impl Text {
             Kind::OomKill => {
                 format!("+++ chosen by the OOM killer, {} asked for memory +++", event.number(1))
             }
+            Kind::Cgroup => {
+                let change =
+                    show(Meaning::Flags(FlagSet::GroupChange), event.number(1), None, self.native);
+                let mut line = format!("+++ control group {} ", text(0));
+                push(&change, &mut line);
+                format!("{line} +++")
+            }
+            Kind::CgroupAttach => {
+                let (pid, tid) = (event.number(0), event.number(1));
+                let thread = if pid == tid { String::new() } else { format!("/{tid}") };
+                format!("+++ moved {pid}{thread} to control group {} +++", text(0))
+            }
             Kind::Process | Kind::Descriptor | Kind::Cut | Kind::Syscall | Kind::Lost => {
                 event.kind.schema().name.to_string()
             }
@@ -227,6 +272,9 @@ impl Exporter for Text {
                 Some(call) => self.call(event, call, processes),
                 None => self.other(event),
             }
+            if event.kind == Kind::ProcessExec {
+                self.container(event, processes);
+            }
         }
         self.line.push('\n');
         out.write_all(self.line.as_bytes())
@@ -235,6 +283,12 @@ impl Exporter for Text {
 
 fn is_directory(arg: &Arg) -> bool {
     arg.meaning == Meaning::DirFd
+}
+
+/// Where a process is, in a word: its container, or else its unit.
+fn place_of(said: &Attribution) -> Option<&[u8]> {
+    let unit = said.user_unit.as_deref().or(said.unit.as_deref());
+    said.container.as_ref().map(Container::short_id).or(unit)
 }
 
 /// `14:03:07.123456`, UTC.

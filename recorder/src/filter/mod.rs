@@ -30,6 +30,12 @@ pub struct FilterWords {
     pub comms: Vec<String>,
     /// Paths: whole, or everything below one that ends in a slash.
     pub paths: Vec<String>,
+    /// Containers: the beginning of an id, or a whole name.
+    pub containers: Vec<String>,
+    /// Units, of the system's service manager or a user's.
+    pub units: Vec<String>,
+    /// Pods: the beginning of a uid.
+    pub pods: Vec<String>,
     /// Only calls that failed.
     pub failed: bool,
     /// Only calls that lasted at least so long.
@@ -66,6 +72,9 @@ pub struct Filter {
     pids: Vec<u32>,
     comms: Vec<Vec<u8>>,
     paths: Vec<Vec<u8>>,
+    containers: Vec<String>,
+    units: Vec<String>,
+    pods: Vec<String>,
     failed: bool,
     duration_ns: Option<u64>,
     since_ns: u64,
@@ -89,6 +98,9 @@ impl Filter {
             pids: words.pids.clone(),
             comms: words.comms.iter().map(|comm| comm.clone().into_bytes()).collect(),
             paths: words.paths.iter().map(|path| path.clone().into_bytes()).collect(),
+            containers: words.containers.clone(),
+            units: words.units.clone(),
+            pods: words.pods.clone(),
             failed: words.failed,
             duration_ns,
             since_ns: moment(&words.since, 0)?,
@@ -146,7 +158,32 @@ impl Filter {
             || self.pids.contains(&event.tid);
         let comm = self.comms.is_empty()
             || (event.tid != 0 && self.comms.iter().any(|comm| comm == processes.comm_of(event)));
-        pid && comm
+        pid && comm && self.passes_groups(event, processes)
+    }
+
+    fn passes_groups(&self, event: &Event<'_>, processes: &Processes) -> bool {
+        if self.containers.is_empty() && self.units.is_empty() && self.pods.is_empty() {
+            return true;
+        }
+        let Some(said) = processes.attribution_of(event).filter(|_| event.tid != 0) else {
+            return false;
+        };
+        let any = |wanted: &[String], fits: &dyn Fn(&[u8]) -> bool| {
+            wanted.is_empty() || wanted.iter().any(|wanted| fits(wanted.as_bytes()))
+        };
+        let container = any(&self.containers, &|wanted| {
+            said.container.as_ref().is_some_and(|container| container.answers_to(wanted))
+        });
+        let unit = any(&self.units, &|wanted| {
+            [&said.unit, &said.user_unit]
+                .into_iter()
+                .flatten()
+                .any(|unit| unit == wanted || unit.strip_suffix(b".service") == Some(wanted))
+        });
+        let pod = any(&self.pods, &|wanted| {
+            said.pod.as_ref().is_some_and(|pod| pod.uid.starts_with(wanted))
+        });
+        container && unit && pod
     }
 
     fn passes_call(&self, event: &Event<'_>) -> bool {
@@ -195,6 +232,8 @@ fn kinds_of(group: Groups) -> &'static [Kind] {
             Kind::ProcessExec,
             Kind::ProcessExit,
             Kind::ProcessRename,
+            Kind::Cgroup,
+            Kind::CgroupAttach,
             Kind::OomKill,
         ]
     } else if group == Groups::MEMORY {

@@ -141,6 +141,7 @@ fn without_btf(why: &str) -> Vec<Missing> {
         "which new threads are processes",
         "the arguments of a program that is started, and how a process ended",
         "who accepted a connection",
+        "a process that is started in another control group than its maker's",
         "TCP retransmissions and resets",
     ]
     .map(|what| Missing { what: what.to_string(), why: why.to_string() })
@@ -219,6 +220,17 @@ const FILE_OFFSETS: &[(&str, &str, &str)] = &[
     ("SOCKET_INODE", "socket_alloc", "vfs_inode"),
 ];
 
+/// What says which control group a task is in, and which a group is. Without one of them
+/// neither is read.
+const GROUP_OFFSETS: &[(&str, &str, &str)] = &[
+    ("TASK_CGROUPS", "task_struct", "cgroups"),
+    ("CSS_SET_GROUP", "css_set", "dfl_cgrp"),
+    ("GROUP_NODE", "cgroup", "kn"),
+    ("GROUP_ROOT", "cgroup", "root"),
+    ("NODE_ID", "kernfs_node", "id"),
+    ("ROOT_HIERARCHY", "cgroup_root", "hierarchy_id"),
+];
+
 /// Unix sockets can be a module, whose types are elsewhere: their addresses and other
 /// ends are left out then.
 const UNIX_OFFSETS: &[(&str, &str, &str)] = &[
@@ -250,6 +262,9 @@ fn btf_offsets(
     let files = group(types, FILE_OFFSETS, "the files behind descriptors", missing);
     offsets.push(("FILES_KNOWN", u32::from(files.is_some())));
     offsets.extend(files.unwrap_or_default());
+    let groups = group(types, GROUP_OFFSETS, "which control groups processes are in", missing);
+    offsets.push(("GROUPS_KNOWN", u32::from(groups.is_some())));
+    offsets.extend(groups.unwrap_or_default());
     let unix = group(types, UNIX_OFFSETS, "addresses and peers of Unix sockets", missing);
     offsets.extend(unix.unwrap_or_default());
     // Before 6.9, where that was not brought over, the tracepoint has the number of the
@@ -299,6 +314,13 @@ const FORMAT_OFFSETS: &[(&str, &str, &str)] = &[
     ("STATE_PROTOCOL", "sock/inet_sock_set_state", "protocol"),
     ("STATE_SADDR", "sock/inet_sock_set_state", "saddr"),
     ("STATE_SADDR6", "sock/inet_sock_set_state", "saddr_v6"),
+    ("GROUP_HIERARCHY", "cgroup/cgroup_mkdir", "root"),
+    ("GROUP_ID", "cgroup/cgroup_mkdir", "id"),
+    ("GROUP_PATH", "cgroup/cgroup_mkdir", "path"),
+    ("ATTACH_HIERARCHY", "cgroup/cgroup_attach_task", "dst_root"),
+    ("ATTACH_ID", "cgroup/cgroup_attach_task", "dst_id"),
+    ("ATTACH_PATH", "cgroup/cgroup_attach_task", "dst_path"),
+    ("ATTACH_PID", "cgroup/cgroup_attach_task", "pid"),
     ("OOM_PID", "oom/mark_victim", "pid"),
     ("OOM_COMM", "oom/mark_victim", "comm"),
 ];
@@ -444,6 +466,9 @@ const TYPED: &[(&str, &str, bool)] = &[
     ("tcp_send_reset", "TCP resets sent", false),
     ("tcp_receive_reset", "TCP resets received", false),
     ("mark_victim", "processes killed for want of memory", false),
+    ("cgroup_mkdir", "control groups that are made", false),
+    ("cgroup_rmdir", "control groups that are removed", false),
+    ("cgroup_attach_task", "processes moved to another control group", false),
     // Entry last but one and exit last: an exit whose entry was not seen is
     // then the exception and not the rule.
     ("sys_enter", "when calls were entered", true),
@@ -502,6 +527,9 @@ const CLASSIC: &[(&str, &str, &str)] = &[
     ("task_rename", "task", "renamed threads"),
     ("inet_sock_set_state", "sock", "changes of TCP states"),
     ("mark_victim", "oom", "processes killed for want of memory"),
+    ("cgroup_mkdir", "cgroup", "control groups that are made"),
+    ("cgroup_rmdir", "cgroup", "control groups that are removed"),
+    ("cgroup_attach_task", "cgroup", "processes moved to another control group"),
 ];
 
 fn attach_classic(ebpf: &mut Ebpf, missing: &mut Vec<Missing>) -> Result<(), ProbeError> {

@@ -206,7 +206,7 @@ enum Message {
     Health(SyncSender<Result<Health, RecorderError>>),
     Limits(WindowLimits, u64),
     Rules(Rules, SyncSender<Result<bool, RecorderError>>),
-    Names(Processes),
+    Names(Box<Processes>),
     Stop,
 }
 
@@ -249,7 +249,7 @@ impl Handle {
     pub fn set_rules(&self, rules: Rules) -> Result<(), RecorderError> {
         let want_names = self.ask(|answer| Message::Rules(rules, answer))?;
         // Only now: what is newer is looked at, what is older is in it.
-        if want_names { self.send(Message::Names(context::scan())) } else { Ok(()) }
+        if want_names { self.send(Message::Names(Box::new(context::scan()))) } else { Ok(()) }
     }
 
     /// Ends the recording.

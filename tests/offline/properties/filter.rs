@@ -76,6 +76,7 @@ impl Wanted {
             duration: self.least_ns.map(|ns| format!("{ns}ns")),
             since: Some(format!("+{}ns", self.since_ns)),
             until: Some(format!("+{}ns", self.until_ns)),
+            ..FilterWords::default()
         }
     }
 
@@ -92,8 +93,9 @@ impl Wanted {
             Some(row) => row.groups.intersects(syscall::Groups::parse(group).unwrap()),
             None => {
                 let prefix = if group == "%net" { "tcp" } else { "process" };
-                let kill = made.kind == Kind::OomKill && group == "%process";
-                let named = made.kind.schema().name.starts_with(prefix) || kill;
+                let others = [Kind::OomKill, Kind::Cgroup, Kind::CgroupAttach];
+                let other = others.contains(&made.kind) && group == "%process";
+                let named = made.kind.schema().name.starts_with(prefix) || other;
                 call.is_none() && group != "%file" && named
             }
         });

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use recorder::{
     clock::parse_duration_ns,
     context::Processes,
-    event::syscall::Abi,
+    event::{Attached, Event, Kind, syscall::Abi},
     filter::{Filter, FilterWords, parse_moment},
     snapshot::Header,
 };
@@ -56,6 +56,9 @@ pub fn make_filter(random: &mut Random) -> Vec<u8> {
         word(&["10ms", "0s", "1us"]),
         word(&["t-30s", "-1m", "+1s", "02:26:20", "@1795400780"]),
         word(&["t", "-1ms", "2026-11-23T02:26:24Z"]),
+        word(&["web", "4fa6e0f0c678"]),
+        word(&["nginx", "user@1000.service"]),
+        word(&["2c48913c"]),
     ];
     lines.join("\n").into_bytes()
 }
@@ -63,6 +66,24 @@ pub fn make_filter(random: &mut Random) -> Vec<u8> {
 /// Changes it word by word.
 pub fn mutate_filter(random: &mut Random, text: &mut Vec<u8>) {
     mutate::text::mutate(random, text, &FILTER_WORDS);
+}
+
+/// Processes of which some are in containers and units.
+fn contained() -> Processes {
+    let groups: [&[u8]; 3] = [
+        b"0::/lxc.payload.web/system.slice/nginx.service\n",
+        b"0::/user.slice/user-1000.slice/user@1000.service/app.slice/a.service\n",
+        b"0::/kubepods/pod2c48913c-b29f-11e7-9350-020968147796/crio-\
+          4fa6e0f0c6786287e131c3852c58a2e01cc697a68231826813597e4994f1d6e2\n",
+    ];
+    let mut processes = Processes::default();
+    for (pid, groups) in (1..).zip(groups) {
+        let mut event = Event::new(Kind::Process, 0);
+        (event.pid, event.tid) = (pid, pid);
+        event.attach(Attached { index: 4, flags: 0, bytes: groups });
+        processes.apply(&event, Abi::X86_64);
+    }
+    processes
 }
 
 /// A filter: refused in words, or it says yes or no to every event.
@@ -83,6 +104,9 @@ pub fn filter(input: &[u8]) {
         duration: line(),
         since: line(),
         until: line(),
+        containers: line().into_iter().collect(),
+        units: line().into_iter().collect(),
+        pods: line().into_iter().collect(),
     };
     let header = &*HEADER;
     for native in [Abi::X86_64, Abi::Aarch64] {
@@ -96,7 +120,7 @@ pub fn filter(input: &[u8]) {
             }
         };
         let mut random = Random::new(input.len() as u64);
-        let processes = Processes::default();
+        let processes = contained();
         let passed = (0..20)
             .filter(|place| {
                 let made = Made::random(&mut random, place * 1_000_000_000, 2);
