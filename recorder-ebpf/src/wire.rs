@@ -221,6 +221,8 @@ pub mod attachment_flag {
     pub const UNREADABLE: u8 = 1 << 0;
     /// There was more than is kept.
     pub const CUT: u8 = 1 << 1;
+    /// A secret in it was masked. No program of the kernel sets it.
+    pub const MASKED: u8 = 1 << 2;
 }
 
 /// What the exit program does for one system call, a value of the map `PLAN`.

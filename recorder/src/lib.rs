@@ -9,6 +9,8 @@ pub mod clock;
 
 pub mod json;
 
+pub mod privacy;
+
 pub mod trigger;
 
 #[cfg(feature = "capture")]

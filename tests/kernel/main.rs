@@ -19,6 +19,7 @@ mod memory;
 mod million;
 mod network;
 mod oracle;
+mod privacy;
 mod privileges;
 mod processes;
 mod rules;

@@ -12,6 +12,7 @@ mod bad_input;
 mod crash;
 mod golden;
 mod packaging;
+mod privacy;
 mod program;
 mod properties;
 mod rules;

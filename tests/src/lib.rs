@@ -23,6 +23,7 @@ pub mod http;
 pub mod machine_code;
 pub mod memory;
 pub mod property;
+pub mod secrets;
 pub mod simulated;
 pub mod strace;
 pub mod synth;

@@ -48,10 +48,11 @@ const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ho", "me/")];
 /// A module may use those above it that it is allowed to see: data goes one way.
 const MODULES: &[Module] = &[
     Module { name: "event", uses: Uses::Above },
-    Module { name: "config", uses: Uses::Only(&["event", "clock", "trigger"]) },
+    Module { name: "config", uses: Uses::Only(&["event", "clock", "privacy", "trigger"]) },
     Module { name: "loss", uses: Uses::Above },
     Module { name: "clock", uses: Uses::Above },
     Module { name: "json", uses: Uses::Only(&[]) },
+    Module { name: "privacy", uses: Uses::Only(&["event"]) },
     Module { name: "trigger", uses: Uses::Above },
     Module { name: "probe", uses: Uses::Above },
     Module { name: "ring", uses: Uses::Above },

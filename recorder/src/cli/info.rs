@@ -15,6 +15,7 @@ use super::{
 use crate::{
     export::rfc3339,
     loss::{Ledger, Missing},
+    privacy::{MaskState, MaskedCounts, PrivacyFacts},
     snapshot::{Header, SnapshotReader},
     trigger::{ALSO_MAX, Trigger},
 };
@@ -50,6 +51,9 @@ struct Info<'a> {
     dump: Dump,
     missing: &'a [Missing],
     ledger: &'a Ledger,
+    /// Secrets that were masked.
+    masked: u64,
+    privacy: &'a PrivacyFacts,
     complete: bool,
 }
 
@@ -202,6 +206,8 @@ impl<'a> Info<'a> {
             },
             missing: &header.missing,
             ledger: &header.ledger,
+            masked: header.privacy.masked.total(),
+            privacy: &header.privacy,
             complete: reader.complaints().is_empty(),
         }
     }
@@ -242,8 +248,44 @@ impl<'a> Info<'a> {
         for Missing { what, why } in self.missing {
             writeln!(out, "missing   {}: {}", printable(what), printable(why))?;
         }
+        privacy_text(self.privacy, out)?;
         ledger_text(ledger, out)
     }
+}
+
+/// What was masked.
+pub(super) fn privacy_text(privacy: &PrivacyFacts, out: &mut Out) -> io::Result<()> {
+    match privacy.mask {
+        MaskState::Off => writeln!(out, "masked    NOTHING: secrets are as they were")?,
+        MaskState::Partly => {
+            writeln!(out, "masked    NOT ALL THE TIME: it was switched off meanwhile")?;
+        }
+        MaskState::On => {}
+        // Of a program that masked nothing, and said nothing of it.
+        MaskState::None => writeln!(out, "masked    NOTHING: its recorder did not mask secrets")?,
+    }
+    let masked = &privacy.masked;
+    if privacy.mask == MaskState::On || masked.total() > 0 {
+        writeln!(out, "masked    {} secrets", grouped(masked.total()))?;
+    }
+    kinds_text(masked, out)?;
+    for scrub in &privacy.scrubs {
+        let (total, program) = (grouped(scrub.masked.total()), printable(&scrub.program));
+        let (words, texts) = (scrub.words, scrub.texts);
+        writeln!(
+            out,
+            "scrubbed  {total} secrets by {program}, with {words} further names and {texts} texts"
+        )?;
+        kinds_text(&scrub.masked, out)?;
+    }
+    Ok(())
+}
+
+fn kinds_text(masked: &MaskedCounts, out: &mut Out) -> io::Result<()> {
+    for (kind, count) in &masked.by_kind {
+        writeln!(out, "  {:<20}{:>14}", printable(kind), grouped(*count))?;
+    }
+    Ok(())
 }
 
 /// The books, and whether they close.

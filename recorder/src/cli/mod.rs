@@ -11,6 +11,7 @@ mod output;
 #[cfg(feature = "capture")]
 mod record;
 mod replay;
+mod scrub;
 mod state;
 #[cfg(feature = "capture")]
 mod status;
@@ -58,6 +59,8 @@ enum Command {
     Info(info::Arguments),
     /// Check every checksum of a snapshot
     Verify(verify::Arguments),
+    /// Write a snapshot again without what looks like a secret
+    Scrub(scrub::Arguments),
     /// List every kind of event, call, structure and flag, and what each field means
     Fields(fields::Arguments),
 }
@@ -175,6 +178,7 @@ pub fn main() -> ExitCode {
         Command::State(arguments) => state::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Scrub(arguments) => scrub::run(&arguments),
         Command::Fields(arguments) => fields::run(&arguments),
     };
     match result {

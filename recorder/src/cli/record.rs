@@ -32,6 +32,7 @@ use crate::{
         wire::CANARY_PID,
     },
     loss::Missing,
+    privacy::Privacy,
     privilege::{self, Confined, Confinement, Confining},
     probe::{self, ProbeError, Probes},
     recorder::{
@@ -240,7 +241,11 @@ impl Started {
         }
         let ring_total_bytes = ring_bytes * u64::from(cpus);
         let limits = limits(config, ring_total_bytes);
-        let mut baseline = context::scan();
+        let privacy = Privacy::new(config.privacy.clone());
+        if !config.privacy.mask {
+            tracing::warn!("secrets are not masked: mask = false in [privacy]");
+        }
+        let mut baseline = context::scan(&mut privacy.masker());
         context::scan_groups(&mut baseline);
         let cannot = |error: std::io::Error| {
             Failure::new(Exit::Failed, format!("cannot start recording: {error}"))
@@ -255,6 +260,7 @@ impl Started {
             native,
             baseline,
             rules,
+            privacy,
             firings: firing,
         };
         let wake = Wake::new().map_err(cannot)?;
@@ -273,6 +279,7 @@ impl Started {
             directory: config.snapshots.clone(),
             missing,
             memory_bytes: config.memory_bytes,
+            native,
         });
         let dumper = Arc::new(dumper);
         Ok(Started {
@@ -538,8 +545,8 @@ fn reload_rules(config: &RecorderConfig, started: &Started, dispatcher: &Dispatc
     }
 }
 
-/// Reads the configuration again: window, memory, triggers, rules, secrets and the hook
-/// change at once, paths and addresses at the next start.
+/// Reads the configuration again: window, memory, triggers, rules, what is masked, secrets
+/// and the hook change at once, paths and addresses at the next start.
 fn reload(
     arguments: &Arguments,
     started: &Started,
@@ -561,6 +568,7 @@ fn reload(
             }
             dispatcher.set_config(config.triggers.clone(), host_names(&config, started));
             reload_rules(&config, started, dispatcher);
+            started.handle.privacy().set_rules(config.privacy.clone());
             let limits = limits(&config, started.ring_total_bytes);
             match started.handle.set_limits(limits, config.memory_bytes) {
                 Ok(()) => tracing::info!("configuration read again"),

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Failure, Format,
     dump::{client_failure, with_client},
-    info::ledger_text,
+    info::{ledger_text, privacy_text},
     output::{Out, bytes, grouped, to_stdout},
 };
 use crate::{config::SOCKET, control::Status, privilege::Confined};
@@ -92,6 +92,7 @@ fn text(status: &Status, out: &mut Out) -> io::Result<()> {
         writeln!(out, "missing   {}: {}", missing.what, missing.why)?;
     }
     confinement(&status.confinement, out)?;
+    privacy_text(&health.privacy, out)?;
     ledger_text(&health.ledger, out)
 }
 

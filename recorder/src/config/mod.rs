@@ -18,6 +18,7 @@ pub use words::parse_bytes;
 use crate::{
     clock::parse_duration_ns,
     event::syscall::Abi,
+    privacy,
     trigger::rule::{Rule, Rules},
 };
 
@@ -95,9 +96,32 @@ pub struct Settings {
     pub keep: KeepSettings,
     /// What is run when a snapshot is finished.
     pub hook: Option<HookSettings>,
+    /// What is masked.
+    #[serde(default)]
+    pub privacy: PrivacySettings,
     /// When the stream itself asks for a snapshot.
     #[serde(default, rename = "rule")]
     pub rules: Vec<Rule>,
+}
+
+/// What is masked, in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrivacySettings {
+    /// Whether secrets are masked; they are when nothing is said.
+    pub mask: Option<bool>,
+    /// Further names behind which a secret stands.
+    #[serde(default)]
+    pub words: Vec<String>,
+}
+
+impl PrivacySettings {
+    fn check(&self) -> Result<privacy::Rules, ConfigError> {
+        let words = privacy::check_words(&self.words)
+            .map_err(|error| ConfigError::Value(format!("words in [privacy]: {error}")))?;
+        let mask = self.mask.unwrap_or(true);
+        Ok(privacy::Rules { mask, words, ..privacy::Rules::default() })
+    }
 }
 
 /// How the recorder's own log looks.
@@ -132,6 +156,8 @@ pub struct RecorderConfig {
     pub names: Vec<String>,
     /// What triggers do.
     pub triggers: TriggerConfig,
+    /// What is masked.
+    pub privacy: privacy::Rules,
     rules: Vec<Rule>,
 }
 
@@ -180,6 +206,7 @@ impl RecorderConfig {
             log: said.log.or(file.log).unwrap_or_default(),
             names,
             triggers,
+            privacy: file.privacy.check()?,
             rules: file.rules,
         };
         // A wrong one is refused with everything else that is wrong.
@@ -268,6 +295,19 @@ mod tests {
         assert!(typo.contains("comand") && typo.contains("line 5"), "{typo}");
         let wrong = in_file(&format!("{crash}signals = [\"SIGSEGFAULT\"]\n")).unwrap_err();
         assert_eq!(wrong, "rule `crash`: signals: there is no signal `SIGSEGFAULT`");
+    }
+
+    #[test]
+    fn words_of_secrets_are_checked() {
+        let privacy = |text: &str| {
+            let settings: Settings = toml::from_str(text).unwrap();
+            settings.privacy.check().map_err(|error| error.to_string())
+        };
+        assert!(privacy("").unwrap().mask);
+        let rules = privacy("[privacy]\nmask = false\nwords = [\"badge_number\"]\n").unwrap();
+        assert_eq!((rules.mask, rules.words), (false, vec![b"badge_number".to_vec()]));
+        let wrong = privacy("[privacy]\nwords = [\"a b\"]\n").unwrap_err();
+        assert!(wrong.starts_with("words in [privacy]: `a b`"), "{wrong}");
     }
 
     #[test]

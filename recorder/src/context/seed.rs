@@ -21,6 +21,7 @@ use crate::{
         file,
         wire::{Credentials, FILE_WORKING_DIRECTORY, FileHead, file_flag},
     },
+    privacy::{Form, Masker},
     probe::numbers_in,
 };
 
@@ -34,11 +35,11 @@ const DESCRIPTORS_MAX: usize = 262_144;
 /// `O_CLOEXEC`, the same on every architecture we run on.
 const O_CLOEXEC: u32 = 0o2_000_000;
 
-/// Reads every thread. A thread that ends half way is left out or has less:
-/// its exit is among the events.
-pub fn scan() -> Processes {
+/// Reads every thread, without the secrets `masker` finds. A thread that ends half way
+/// is left out or has less: its exit is among the events.
+pub fn scan(masker: &mut Masker) -> Processes {
     let mut processes = Processes::default();
-    let mut tables = Tables::default();
+    let mut tables = Tables { sockets: HashMap::new(), count: 0, masker };
     // `/proc` counts from the boot with suspends, events without.
     let suspended_ns = clock::suspended_ns();
     for pid in numbers_in("/proc") {
@@ -46,11 +47,11 @@ pub fn scan() -> Processes {
         // Before anything is read: what changes in between comes as an event that is
         // newer, and wins.
         let as_of_ns = clock::monotonic_ns();
-        let program = fs::read_link(format!("{directory}/exe"))
+        let mut program = fs::read_link(format!("{directory}/exe"))
             .map(|path| path.into_os_string().into_encoded_bytes())
             .unwrap_or_default();
-        let mut args = fs::read(format!("{directory}/cmdline")).unwrap_or_default();
-        args.truncate(ARGS_BYTES_MAX);
+        tables.masker.mask_vec(&mut program, Form::Text, false);
+        let args = args(&directory, tables.masker);
         let status = fs::read(format!("{directory}/status")).unwrap_or_default();
         let credentials = parse_credentials(&status);
         let files = tables.descriptors(pid, as_of_ns);
@@ -62,6 +63,9 @@ pub fn scan() -> Processes {
             }
             let stat = fs::read(format!("{directory}/task/{tid}/stat")).unwrap_or_default();
             let Some(stat) = parse_stat(&stat) else { continue };
+            let mut comm = stat.comm.to_vec();
+            let is_cut = comm.len() == COMM_LENGTH_MAX;
+            tables.masker.mask_vec(&mut comm, Form::Text, is_cut);
             processes.insert(
                 tid,
                 ThreadFacts {
@@ -69,7 +73,7 @@ pub fn scan() -> Processes {
                     ppid: stat.ppid,
                     start_ns: stat.start_ticks.saturating_mul(TICK_NS).saturating_sub(suspended_ns),
                     as_of_ns,
-                    comm: stat.comm.to_vec(),
+                    comm,
                     program: if tid == pid { program.clone() } else { Vec::new() },
                     args: if tid == pid { args.clone() } else { Vec::new() },
                     credentials,
@@ -89,16 +93,48 @@ pub fn scan() -> Processes {
     processes
 }
 
+/// The arguments of a process. A program that writes a title over them may write on into
+/// its environment, and a title without an end makes the kernel give what follows in
+/// the environment (`get_mm_cmdline` in fs/proc/base.c, 6.18): so of what lies behind the
+/// arguments' own room nothing is kept.
+fn args(directory: &str, masker: &mut Masker) -> Vec<u8> {
+    let mut args = fs::read(format!("{directory}/cmdline")).unwrap_or_default();
+    let stat = fs::read(format!("{directory}/stat")).unwrap_or_default();
+    let room = args_room(&stat, &args).min(ARGS_BYTES_MAX);
+    let is_cut = args.len() > room;
+    args.truncate(room);
+    masker.mask_vec(&mut args, Form::Arguments, is_cut);
+    args
+}
+
+/// How many bytes of memory the arguments have, from `/proc/PID/stat`: fields 48 and 49
+/// (proc_pid_stat(5)). They are 0 where we may not know: then a list of several
+/// arguments is one, and a single string may be a title.
+fn args_room(stat: &[u8], args: &[u8]) -> usize {
+    let room = || {
+        let close = stat.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
+        // The state is field 3.
+        let mut fields = rest.split_whitespace().skip(48 - 3);
+        let start: u64 = fields.next()?.parse().ok()?;
+        let end: u64 = fields.next()?.parse().ok()?;
+        usize::try_from(end.checked_sub(start)?).ok().filter(|room| *room > 0)
+    };
+    let is_list = || args.split_last().is_some_and(|(_, inner)| inner.contains(&0));
+    room().unwrap_or(if is_list() { args.len() } else { 0 })
+}
+
 /// What reading tables has found out.
-#[derive(Default)]
-struct Tables {
+struct Tables<'m> {
     /// The sockets of each network namespace, by what its link says.
     sockets: HashMap<Vec<u8>, HashMap<u64, Known>>,
     /// Descriptors so far.
     count: usize,
+    /// Masks secrets in paths.
+    masker: &'m mut Masker,
 }
 
-impl Tables {
+impl Tables<'_> {
     fn descriptors(&mut self, pid: u32, as_of_ns: u64) -> Descriptors {
         let mut files = Descriptors::as_of(as_of_ns);
         for fd in numbers_in(&format!("/proc/{pid}/fd")) {
@@ -128,15 +164,17 @@ impl Tables {
         let socket =
             if name.starts_with(b"socket:[") { self.socket(pid, head.inode) } else { None };
         let socket = socket.map(|(head, addresses)| (*head, addresses.as_slice()));
-        let file = Arc::from(file::describe(head, &name, socket));
+        let file = file::describe(head, &name, socket);
+        let file = Arc::from(self.masker.mask_files(file));
         Some(OpenFile { file, close_on_exec, as_of_ns, took_over: false })
     }
 
-    fn directory(&self, pid: u32, as_of_ns: u64) -> Option<OpenFile> {
+    fn directory(&mut self, pid: u32, as_of_ns: u64) -> Option<OpenFile> {
         let path = format!("/proc/{pid}/cwd");
         let name = fs::read_link(&path).ok()?;
         let head = head_of(Path::new(&path), FILE_WORKING_DIRECTORY);
-        let file = Arc::from(file::describe(head, name.as_os_str().as_bytes(), None));
+        let file = file::describe(head, name.as_os_str().as_bytes(), None);
+        let file = Arc::from(self.masker.mask_files(file));
         Some(OpenFile { file, close_on_exec: false, as_of_ns, took_over: false })
     }
 
@@ -213,6 +251,25 @@ pub fn parse_stat(stat: &[u8]) -> Option<Stat<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::privacy::{Privacy, Rules};
+
+    fn scan_all() -> Processes {
+        scan(&mut Privacy::new(Rules::default()).masker())
+    }
+
+    /// A title that fills the room of the arguments to its last byte runs on into the
+    /// environment, and `/proc` gives what it meets there.
+    #[test]
+    fn what_lies_behind_the_arguments_is_none() {
+        let stat = |start: u64, end: u64| {
+            format!("1 (a b) S{} {start} {end} 0", " 0".repeat(44)).into_bytes()
+        };
+        assert_eq!(args_room(&stat(100, 108), b"title...TOKEN=x\0"), 8);
+        assert_eq!(args_room(&stat(0, 0), b"title...TOKEN=x\0"), 0);
+        assert_eq!(args_room(&stat(0, 0), b"cat\0file\0"), 9);
+        assert_eq!(args_room(b"1 (a", b"cat\0file\0"), 9);
+        assert_eq!(args_room(&stat(8, 0), b""), 0);
+    }
 
     #[test]
     fn a_name_with_brackets_and_blanks_is_read_whole() {
@@ -226,7 +283,7 @@ mod tests {
 
     #[test]
     fn this_process_is_found_with_its_program() {
-        let processes = scan();
+        let processes = scan_all();
         let own = processes.get(std::process::id()).expect("this process is in /proc");
         assert!(!own.comm.is_empty() && !own.program.is_empty() && own.start_ns > 0);
         assert!(own.credentials.is_some() && own.session > 0);
@@ -240,7 +297,7 @@ mod tests {
         use std::os::fd::AsRawFd as _;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let null = fs::File::open("/dev/null").unwrap();
-        let processes = scan();
+        let processes = scan_all();
         let name = |fd| {
             let open = processes.file(std::process::id(), fd).expect("it is open");
             assert!(open.close_on_exec, "the standard library opens everything so");

@@ -7,7 +7,10 @@ use prometheus::{
 };
 
 use super::keep::Stored;
-use crate::recorder::Health;
+use crate::{
+    privacy::{MaskState, Secret},
+    recorder::Health,
+};
 
 /// Bounds of the time a snapshot takes: a second is what is promised.
 const DURATION_SECONDS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
@@ -271,6 +274,19 @@ impl Readings<'_> {
                 counters.with_label_values(&[reason.as_str()]).inc_by(*count);
             }
         }
+        let help = "Secrets that were masked, by kind.";
+        let masked = IntCounterVec::new(Opts::new("recorder_masked_total", help), &["kind"])?;
+        let masked = registered(registry, masked)?;
+        for secret in Secret::ALL {
+            let count = self.health.privacy.masked.by_kind.get(secret.name());
+            masked.with_label_values(&[secret.name()]).inc_by(count.copied().unwrap_or_default());
+        }
+        gauge(
+            registry,
+            "recorder_masking",
+            "1 if secrets were masked ever since the recording began.",
+            f64::from(u8::from(self.health.privacy.mask == MaskState::On)),
+        )?;
         gauge(
             registry,
             "recorder_ledger_closes",

@@ -125,6 +125,31 @@ impl<'a> Event<'a> {
         }
     }
 
+    /// The same event, and nothing attached to it.
+    pub fn without_attachments(&self) -> Event<'static> {
+        Event {
+            kind: self.kind,
+            flags: self.flags,
+            cpu: self.cpu,
+            pid: self.pid,
+            tid: self.tid,
+            ts_ns: self.ts_ns,
+            numbers: self.numbers,
+            numbers_len: self.numbers_len,
+            attached: [Attached::default(); ATTACHMENTS_MAX],
+            attached_len: 0,
+        }
+    }
+
+    /// Other bytes in the place of an attachment, which says then that it was masked.
+    pub fn replace(&mut self, place: usize, bytes: &'a [u8]) {
+        let attached = self.attached.get_mut(..usize::from(self.attached_len));
+        if let Some(attached) = attached.and_then(|attached| attached.get_mut(place)) {
+            attached.flags |= wire::attachment_flag::MASKED;
+            attached.bytes = bytes;
+        }
+    }
+
     /// The name of its thread that came with it from the kernel, as it lies there: an
     /// attachment called `comm`. It is right whatever was lost before the event.
     pub fn comm(&self) -> Option<&Attached<'a>> {

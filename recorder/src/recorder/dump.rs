@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::ClockAnchor,
-    event::Class,
+    event::{Class, syscall::Abi},
     loss::Missing,
     snapshot::{self, Contents, Header, WindowInfo, WriteError, Written, snapshot_name},
     trigger::Trigger,
@@ -51,6 +51,7 @@ pub struct Dumper {
     directory: PathBuf,
     /// What does not change between snapshots.
     host: Header,
+    native: Abi,
     /// Snapshots asked for and not finished.
     asked: AtomicUsize,
     writing: Mutex<()>,
@@ -72,6 +73,8 @@ pub struct DumperSetup {
     pub missing: Vec<Missing>,
     /// `--memory`.
     pub memory_bytes: u64,
+    /// The ABI of the host's calls.
+    pub native: Abi,
 }
 
 /// Taking a snapshot failed.
@@ -105,6 +108,7 @@ impl Dumper {
     pub fn new(setup: DumperSetup) -> Dumper {
         Dumper {
             host: host_facts(setup.missing, setup.memory_bytes),
+            native: setup.native,
             handle: setup.handle,
             unfinished: setup.unfinished,
             directory: setup.directory,
@@ -152,14 +156,20 @@ impl Dumper {
         // The moment of the snapshot is the moment of the request, even when
         // another one is being written.
         let mut frozen = self.handle.freeze().map_err(DumpError::Recorder)?;
-        let unfinished = self.unfinished.ask(frozen.moment_ns);
+        let mut unfinished = self.unfinished.ask(frozen.moment_ns);
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(since_ns) = request.since_ns {
             let oldest_ns = frozen.moment_ns.saturating_sub(since_ns);
             cut_before(&mut frozen, oldest_ns);
         }
         let name = request.name.clone();
+        let mut masker = self.handle.privacy().masker();
+        for event in &mut unfinished.events {
+            event.mask(&mut masker, self.native);
+        }
         let mut header = self.header(&frozen, request);
+        header.trigger.each_text(&mut |text| masker.mask_string(text));
+        header.privacy = self.handle.privacy().facts();
         if let Some(missing) = unfinished.missing {
             tracing::warn!("missing in a snapshot: {}: {}", missing.what, missing.why);
             header.missing.push(missing);

@@ -39,6 +39,7 @@ use crate::{
         wire::{CANARY_PID, lost},
     },
     loss::Ledger,
+    privacy::{Masker, Privacy, PrivacyFacts},
     probe::{self, CutAnswer, ProbeError, Probes},
     ring::{RecordSource, Wake},
     trigger::rule::{Firing, Rules, RulesHealth},
@@ -135,6 +136,8 @@ pub struct Health {
     pub canary_age_ms: Option<u64>,
     /// The rules on the stream.
     pub rules: RulesHealth,
+    /// What is masked, and how much was.
+    pub privacy: PrivacyFacts,
     /// The books.
     pub ledger: Ledger,
 }
@@ -216,6 +219,7 @@ pub struct Handle {
     messages: SyncSender<Message>,
     wake: Wake,
     pulse: Arc<Pulse>,
+    privacy: Arc<Privacy>,
 }
 
 impl Handle {
@@ -227,6 +231,11 @@ impl Handle {
     /// What can be known without asking.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
+    }
+
+    /// What is masked: everything that is kept goes through it.
+    pub fn privacy(&self) -> &Arc<Privacy> {
+        &self.privacy
     }
 
     /// Freezes the window: everything that had returned before is in it.
@@ -249,7 +258,11 @@ impl Handle {
     pub fn set_rules(&self, rules: Rules) -> Result<(), RecorderError> {
         let want_names = self.ask(|answer| Message::Rules(rules, answer))?;
         // Only now: what is newer is looked at, what is older is in it.
-        if want_names { self.send(Message::Names(Box::new(context::scan()))) } else { Ok(()) }
+        if want_names {
+            self.send(Message::Names(Box::new(context::scan(&mut self.privacy.masker()))))
+        } else {
+            Ok(())
+        }
     }
 
     /// Ends the recording.
@@ -289,6 +302,8 @@ pub struct Recorder<S> {
     /// What the window may have together with what rules remember.
     limits: WindowLimits,
     watcher: Watcher,
+    privacy: Arc<Privacy>,
+    masker: Masker,
     tally: Tally,
     native: Abi,
     messages: Receiver<Message>,
@@ -317,6 +332,8 @@ pub struct Setup {
     pub baseline: Processes,
     /// What is to fire.
     pub rules: Rules,
+    /// What is masked.
+    pub privacy: Arc<Privacy>,
     /// Where firings go: at most [`FIRINGS_MAX`] wait, more are dropped and counted.
     pub firings: SyncSender<Firing>,
 }
@@ -327,7 +344,12 @@ impl<S: RecordSource> Recorder<S> {
         let (sender, messages) = sync_channel(MESSAGES_MAX);
         let pulse = Arc::new(Pulse::default());
         let cpus = source.cpus();
-        let handle = Handle { messages: sender, wake, pulse: Arc::clone(&pulse) };
+        let handle = Handle {
+            messages: sender,
+            wake,
+            pulse: Arc::clone(&pulse),
+            privacy: Arc::clone(&setup.privacy),
+        };
         let mut watcher = Watcher::new(setup.rules, cpus, setup.firings);
         watcher.bound(setup.memory_bytes);
         watcher.seed(&setup.baseline);
@@ -336,6 +358,8 @@ impl<S: RecordSource> Recorder<S> {
             window: Window::new(setup.limits, cpus, setup.native, setup.baseline),
             limits: setup.limits,
             watcher,
+            masker: setup.privacy.masker(),
+            privacy: setup.privacy,
             tally: Tally::new(cpus),
             native: setup.native,
             probes: setup.probes,
@@ -410,8 +434,8 @@ impl<S: RecordSource> Recorder<S> {
     /// Reads the ring of a CPU: at most `records_max`, and not beyond the mark
     /// `nonce`, whether or not it came.
     fn drain(&mut self, cpu: usize, records_max: usize, nonce: u64) -> usize {
-        let Recorder { source, window, watcher, tally, pulse, probes, .. } = self;
-        let own_pid = probes.own_pid();
+        let Recorder { source, window, watcher, masker, tally, pulse, probes, .. } = self;
+        let (own_pid, native) = (probes.own_pid(), self.native);
         source.drain(cpu, records_max, &mut |record| {
             let event = match tally.read(cpu, record) {
                 Record::Event(event) => event,
@@ -420,9 +444,12 @@ impl<S: RecordSource> Recorder<S> {
             };
             if event.pid == own_pid && event.number(3) == CANARY_PID {
                 pulse.canary(event.ts_ns);
-            } else {
-                watcher.look(&event);
+                window.push(&event);
+                return true;
             }
+            // Before anybody keeps anything of it: no secret gets further than here.
+            let event = masker.event(&event, native);
+            watcher.look(&event);
             window.push(&event);
             true
         })
@@ -543,6 +570,7 @@ impl<S: RecordSource> Recorder<S> {
             segments: self.window.segments(),
             lost_in_window: self.rate.lost_in_window(self.lost()),
             rules: self.watcher.health(),
+            privacy: self.privacy.facts(),
             canary_age_ms: self.pulse.canary_age_ns().map(|age_ns| age_ns / 1_000_000),
             ledger,
         })

@@ -30,6 +30,7 @@ use crate::{
         },
     },
     loss::Missing,
+    privacy::Masker,
     privilege::{self, CapabilitySet, Kept},
     probe::{self, SlotLister, UnfinishedCall},
 };
@@ -297,6 +298,15 @@ impl OwnedEvent {
             numbers,
             attached: Vec::new(),
         }
+    }
+
+    /// Without the secrets in its strings.
+    pub(super) fn mask(&mut self, masker: &mut Masker, native: Abi) {
+        let event = self.as_event();
+        let masked = masker.event(&event, native);
+        let own =
+            |attached: &Attached<'_>| (attached.index, attached.flags, attached.bytes.to_vec());
+        self.attached = masked.attached().iter().map(own).collect();
     }
 
     pub(super) fn as_event(&self) -> Event<'_> {

@@ -2,6 +2,7 @@
 
 mod layout;
 mod read;
+mod scrub;
 mod write;
 
 use std::collections::BTreeMap;
@@ -11,11 +12,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::ClockAnchor,
     loss::{Ledger, Missing},
+    privacy::PrivacyFacts,
     trigger::Trigger,
 };
 
 pub use layout::{EXTENSION, FORMAT_VERSION};
 pub use read::{BlockEntry, Damage, SnapshotError, SnapshotReader, Verdict, verify};
+pub use scrub::{ScrubError, Scrubbed, scrub};
 pub use write::{Contents, Target, WriteError, Written, remove_leftovers, snapshot_name, write};
 
 /// How far back each class of events goes, in nanoseconds of the kernel's clock.
@@ -69,6 +72,8 @@ pub struct Header {
     pub context_cut: u64,
     /// Where every event is.
     pub ledger: Ledger,
+    /// What was masked.
+    pub privacy: PrivacyFacts,
 }
 
 /// The last words of a complete file: what is known only at its end.

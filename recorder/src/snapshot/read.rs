@@ -217,6 +217,11 @@ impl SnapshotReader {
         Ok(block)
     }
 
+    /// The frame of a block as it lies in the file.
+    pub(super) fn frame(&self, entry: &BlockEntry) -> io::Result<Vec<u8>> {
+        self.read(entry.offset, entry.frame_bytes as usize)
+    }
+
     fn read(&self, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
         let end = offset.checked_add(bytes as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
         if end > self.bytes {

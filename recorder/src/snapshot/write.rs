@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::ClockAnchor,
     event::{Class, Kind},
-    window::{Block, codec::EVENTS_MAX},
+    window::{Block, SealedBlock, codec::EVENTS_MAX},
 };
 
 /// The end of a temporary name; with the leading dot it marks our leftovers.
@@ -231,24 +231,33 @@ pub fn write(directory: &Path, name: &str, contents: Contents<'_>) -> Result<Wri
     let path = directory.join(name);
     let target = Target::create(directory)?;
     let failed = |error: io::Error| WriteError::File(path.clone(), error);
-    let (bytes, total_ms) = write_frames(target.file(), contents).map_err(failed)?;
+    let Contents { header, blocks, asked } = contents;
+    let blocks = blocks.into_iter().map(|block| Ok(block.sealed()));
+    let (bytes, total_ms) = write_frames(target.file(), header, blocks, asked).map_err(failed)?;
     let path = target.finish(name, false)?;
     Ok(Written { path, bytes, total_ms })
 }
 
-fn write_frames(file: &File, contents: Contents<'_>) -> io::Result<(u64, u64)> {
+/// Writes header, blocks and what comes behind them. Answers how many bytes, and how many
+/// milliseconds from `asked` until all blocks were durable.
+pub(super) fn write_frames(
+    file: &File,
+    header: &Header,
+    blocks: impl Iterator<Item = io::Result<SealedBlock>>,
+    asked: Instant,
+) -> io::Result<(u64, u64)> {
     let mut out = Counted { inner: BufWriter::with_capacity(1 << 20, file), bytes: 0 };
     let mut frames: Vec<(u32, u32)> = Vec::new();
     let mut put = |out: &mut Counted<BufWriter<&File>>, frame: &[u8], raw: u32| {
         frames.push((frame.len() as u32, raw));
         out.write_all(frame)
     };
-    let header = serde_json::to_vec(contents.header)?;
+    let header = serde_json::to_vec(header)?;
     put(&mut out, &skippable(MAGIC_HEADER, TAG_HEADER, &header), 0)?;
     let mut index = Vec::new();
     let mut trailer = Trailer::default();
-    for block in contents.blocks {
-        let sealed = block.sealed();
+    for block in blocks {
+        let sealed = block?;
         if sealed.frame.is_empty() || sealed.meta.count as usize > EVENTS_MAX {
             return Err(io::Error::other("a block of the window could not be compressed"));
         }
@@ -267,7 +276,7 @@ fn write_frames(file: &File, contents: Contents<'_>) -> io::Result<(u64, u64)> {
     out.flush()?;
     // The blocks are durable before the file says how long that took.
     file.sync_data()?;
-    trailer.total_ms = contents.asked.elapsed().as_millis() as u64;
+    trailer.total_ms = asked.elapsed().as_millis() as u64;
     let last = serde_json::to_vec(&trailer)?;
     put(&mut out, &skippable(MAGIC_TRAILER, TAG_TRAILER, &last), 0)?;
     out.write_all(&seek_table(&frames))?;

@@ -126,6 +126,16 @@ impl Trigger {
         words.insert(name, value);
     }
 
+    /// Calls `change` with every text somebody wrote: reasons, names, and values, but not
+    /// the key by which the alert is known again.
+    pub fn each_text(&mut self, change: &mut dyn FnMut(&mut String)) {
+        change(&mut self.name);
+        change(&mut self.reason);
+        let words = [&mut self.labels, &mut self.annotations, &mut self.links];
+        words.into_iter().flat_map(BTreeMap::values_mut).for_each(&mut *change);
+        self.also.iter_mut().for_each(|also| also.each_text(change));
+    }
+
     /// Bytes of all its words.
     fn bytes(&self) -> usize {
         let words = [&self.labels, &self.annotations, &self.links];

@@ -157,10 +157,19 @@ pub fn compress(raw: &[u8]) -> Bytes {
 /// Events that never were in the window (the context, unfinished calls) as blocks
 /// of `class`, as many as they need.
 pub fn blocks_of<'a>(events: impl Iterator<Item = Event<'a>>, class: Class) -> Vec<Block> {
+    sealed_of(events, class, 0).into_iter().map(Block::Sealed).collect()
+}
+
+/// Events of a CPU as blocks of `class`, as many as they need.
+pub fn sealed_of<'a>(
+    events: impl Iterator<Item = Event<'a>>,
+    class: Class,
+    cpu: u16,
+) -> Vec<SealedBlock> {
     let mut blocks = Vec::new();
     let mut columns = Columns::default();
     let mut end = |columns: &mut Columns| {
-        blocks.push(Block::Sealed(seal(columns, columns.meta(class, 0))));
+        blocks.push(seal(columns, columns.meta(class, cpu)));
         columns.clear();
     };
     for event in events {

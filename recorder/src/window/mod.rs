@@ -15,7 +15,9 @@ use std::{collections::VecDeque, sync::Arc};
 
 use codec::{BlockMeta, Columns, DecodedBlock};
 
-pub use block::{Block, COMPRESSION_LEVEL, HandedBlock, SealedBlock, blocks_of, compress};
+pub use block::{
+    Block, COMPRESSION_LEVEL, HandedBlock, SealedBlock, blocks_of, compress, sealed_of,
+};
 
 use crate::{
     context::Processes,

@@ -7,6 +7,7 @@ pub mod doors;
 pub mod files;
 #[cfg(feature = "capture")]
 pub mod host;
+pub mod privacy;
 pub mod records;
 pub mod words;
 
@@ -81,6 +82,16 @@ pub const TARGETS: &[Target] = &[
         mutate: words::mutate_filter,
         bytes_max: 4 << 10,
         memory_bytes_max: 8 << 20,
+        ..PLAIN
+    },
+    Target {
+        name: "privacy",
+        about: "strings and arguments: masked, and masked again",
+        run: privacy::privacy,
+        make: privacy::make,
+        mutate: privacy::mutate,
+        bytes_max: 16 << 10,
+        memory_bytes_max: 4 << 20,
         ..PLAIN
     },
     Target {
