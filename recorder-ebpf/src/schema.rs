@@ -243,14 +243,12 @@ pub enum Layout {
     Rlimit64,
     /// `struct rusage`.
     Usage,
-    /// `struct stat`.
+    /// `struct stat`, up to its times.
     Stat,
     /// `struct stat64` of 32-bit x86.
     Stat64,
-    /// `struct statx`.
+    /// `struct statx`, up to its times.
     Statx,
-    /// `struct statx_timestamp`.
-    StatxTime,
     /// `struct statfs`.
     Statfs,
     /// `struct statfs64` of 32-bit x86.

@@ -23,10 +23,11 @@ use std::{collections::BTreeMap, fmt};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
+use super::expected::{Expected, SameCall, same_call};
 use crate::event::{Attached, Class, Event, Kind, NUMBERS_MAX};
 
-/// Changes when the layout of a block does.
-const VERSION: u8 = 2;
+/// Changes when the layout of a block does. 2 was in no released program.
+const VERSION: u8 = 3;
 
 /// The layout before it, which has no expectations.
 const VERSION_PLAIN: u8 = 1;
@@ -65,50 +66,6 @@ pub struct Columns {
     string_count: u32,
     expected: Expected,
     hasher: DefaultHashBuilder,
-}
-
-/// Which string follows which: threads do the same again, and so do their children.
-#[derive(Default)]
-struct Expected {
-    /// By string, the one that followed it last; 0 is the beginning of a thread, and no
-    /// string.
-    followers: Vec<u32>,
-    /// By thread, the last string.
-    last: Vec<u32>,
-}
-
-impl Expected {
-    /// What should follow in a thread; 0 when nothing is known.
-    fn next(&self, thread: u32) -> u32 {
-        let last = self.last.get(thread as usize).copied().unwrap_or_default();
-        self.followers.get(last as usize).copied().unwrap_or_default()
-    }
-
-    /// Notes what did.
-    fn note(&mut self, thread: u32, string: u32) {
-        let (thread, most) = (thread as usize, string.max(1) as usize);
-        if self.last.len() <= thread {
-            self.last.resize(thread + 1, 0);
-        }
-        if self.followers.len() <= most {
-            self.followers.resize(most + 1, 0);
-        }
-        let Some(last) = self.last.get_mut(thread) else { return };
-        if let Some(follower) = self.followers.get_mut(*last as usize) {
-            *follower = string;
-        }
-        *last = string;
-    }
-
-    fn clear(&mut self) {
-        self.followers.clear();
-        self.last.clear();
-    }
-
-    /// Bytes it takes.
-    fn bytes(&self) -> usize {
-        (self.followers.len() + self.last.len()) * size_of::<u32>()
-    }
 }
 
 /// What a block is, beside its events.
@@ -225,16 +182,18 @@ impl Columns {
         for attached in event.attached() {
             self.attachment_heads.extend([attached.index, attached.flags]);
             let reference = self.string_reference(attached.bytes);
-            let expected = self.expected.next(thread);
+            let call = same_call(event.kind, attached.index, event.numbers());
+            let (follower, same) = self.expected.next(thread, &call);
             let string = if reference == 0 { self.string_count } else { reference };
-            // 0 is a new string and 1 the expected one: the others are one further.
+            // 0 is a new string, 1 and 2 are the expected ones: the others are two further.
             let code = match reference {
                 0 => 0,
-                known if known == expected => 1,
-                known => u64::from(known) + 1,
+                known if known == follower => 1,
+                known if known == same => 2,
+                known => u64::from(known) + 2,
             };
             put(&mut self.attachment_refs, code);
-            self.expected.note(thread, string);
+            self.expected.note(thread, call, string);
             self.bytes += 4;
         }
     }
@@ -602,7 +561,7 @@ impl<'a> Reader<'a> {
         self.last_ts = self.times.delta(self.last_ts)?;
         let (thread, pid, tid) = self.thread()?;
         let numbers = self.row_numbers(kind as u8, thread, block)?;
-        let attached = self.row_attached(thread, block)?;
+        let attached = self.row_attached(kind, thread, numbers, block)?;
         block.rows.push(Row { kind, flags, pid, tid, ts_ns: self.last_ts, numbers, attached });
         Ok(())
     }
@@ -647,26 +606,30 @@ impl<'a> Reader<'a> {
         self.numbers.get_mut(&(kind, place)).ok_or(BlockError::Short)
     }
 
-    /// The number of the string that comes next in a thread, 0 for a new one.
-    fn reference(&mut self, thread: u32) -> Result<u64, BlockError> {
+    /// The number of the string that comes next, 0 for a new one.
+    fn reference(&mut self, thread: u32, call: SameCall) -> Result<u64, BlockError> {
         let code = self.references.integer()?;
         let Some(expected) = &mut self.expected else { return Ok(code) };
+        let (follower, same) = expected.next(thread, &call);
         let reference = match code {
             0 => 0,
-            1 => u64::from(expected.next(thread)),
-            code => code - 1,
+            1 => u64::from(follower),
+            2 => u64::from(same),
+            code => code - 2,
         };
-        if code == 1 && reference == 0 || reference > self.string_table.len() as u64 {
+        if code != 0 && reference == 0 || reference > self.string_table.len() as u64 {
             return Err(BlockError::Reference);
         }
         let string = if reference == 0 { self.string_table.len() as u64 + 1 } else { reference };
-        expected.note(thread, u32::try_from(string).map_err(|_| BlockError::Reference)?);
+        expected.note(thread, call, u32::try_from(string).map_err(|_| BlockError::Reference)?);
         Ok(reference)
     }
 
     fn row_attached(
         &mut self,
+        kind: Kind,
         thread: u32,
+        numbers: (u32, u8),
         block: &mut DecodedBlock,
     ) -> Result<(u32, u8), BlockError> {
         let start = block.attached.len() as u32;
@@ -676,7 +639,9 @@ impl<'a> Reader<'a> {
         }
         for _ in 0..count {
             let (index, flags) = (self.heads.byte()?, self.heads.byte()?);
-            let reference = self.reference(thread)?;
+            let (first, last) = (numbers.0 as usize, numbers.0 as usize + usize::from(numbers.1));
+            let told = block.numbers.get(first..last).unwrap_or_default();
+            let reference = self.reference(thread, same_call(kind, index, told))?;
             let place = if reference == 0 {
                 let length =
                     u32::try_from(self.lengths.integer()?).map_err(|_| BlockError::TooLarge)?;
@@ -761,6 +726,30 @@ mod tests {
             block.events().map(|event| event.attached()[0].bytes.to_vec()).collect();
         let written = (0..20).flat_map(|_| names.iter().map(|name| name.as_bytes().to_vec()));
         assert_eq!(read, written.collect::<Vec<_>>());
+    }
+
+    /// A server that waits for many clients, in no order.
+    #[test]
+    fn the_same_call_points_to_the_same() {
+        let mut columns = Columns::default();
+        let mut written = Vec::new();
+        for turn in 0..2_000u64 {
+            let client = turn.wrapping_mul(0x9e37_79b9) >> 7 & 31;
+            let mut event = Event::new(Kind::Syscall, turn);
+            event.tid = 1;
+            for number in [233, 0, turn, 5, 1, client] {
+                event.push_number(number);
+            }
+            let bytes: &[u8] = &client.to_le_bytes();
+            event.attach(Attached { index: 3, flags: 0, bytes });
+            columns.push(&event);
+            written.push(bytes.to_vec());
+        }
+        let unexpected = columns.attachment_refs.iter().filter(|code| **code > 2).count();
+        assert_eq!(unexpected, 0);
+        let block = DecodedBlock::read(&columns.to_bytes(Class::Bulk, 0)).unwrap();
+        let read: Vec<_> = block.events().map(|event| event.attached()[0].bytes.to_vec()).collect();
+        assert_eq!(read, written);
     }
 
     #[test]

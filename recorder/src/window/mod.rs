@@ -10,6 +10,7 @@
 
 mod block;
 pub mod codec;
+mod expected;
 
 use std::{collections::VecDeque, sync::Arc};
 
