@@ -50,24 +50,7 @@ impl Apt {
         if !self.offers(package)? {
             self.refresh()?;
         }
-        // Under its final name only when it is whole.
-        let partial = home.with_extension("partial");
-        fs::create_dir_all(&partial)
-            .with_context(|| format!("cannot create {}", partial.display()))?;
-        say(&format!("downloading {package}, it is not installed"));
-        process::run(
-            Command::new("apt-get")
-                .current_dir(&partial)
-                // Apt's own user may not enter this folder.
-                .args(["-o", "APT::Sandbox::User=root", "-q", "download", package]),
-        )?;
-        let archive = file_with(&partial, |name| name.ends_with(".deb")).with_context(|| {
-            format!("apt-get download left no package in {}", partial.display())
-        })?;
-        process::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&partial))?;
-        fs::remove_file(&archive)
-            .with_context(|| format!("cannot remove {}", archive.display()))?;
-        fs::rename(&partial, home).with_context(|| format!("cannot make {}", home.display()))
+        unpack_into(Command::new("apt-get"), package, home)
     }
 
     /// Installs those of `packages` that are not installed.
@@ -93,6 +76,83 @@ impl Apt {
                 .args(&absent),
         )
     }
+}
+
+/// Packages of another architecture, unpacked below a folder. Apt keeps what it knows of
+/// them there as well: this machine stays one of a single architecture.
+pub(crate) struct Foreign {
+    folder: PathBuf,
+    configuration: PathBuf,
+}
+
+impl Foreign {
+    /// Packages of `architecture`, as Debian calls it.
+    pub(crate) fn new(architecture: &str, folder: &Path) -> Result<Self> {
+        let (state, cache) = (folder.join("apt/state"), folder.join("apt/cache"));
+        for folder in [state.join("lists/partial"), cache.join("archives/partial")] {
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let configuration = folder.join("apt/configuration");
+        let text = format!(
+            "APT::Architecture \"{architecture}\";\nAPT::Architectures \"{architecture}\";\n\
+             Dir::State \"{}\";\nDir::State::status \"/dev/null\";\nDir::Cache \"{}\";\n\
+             APT::Sandbox::User \"root\";\n",
+            state.display(),
+            cache.display()
+        );
+        fs::write(&configuration, text)
+            .with_context(|| format!("cannot write {}", configuration.display()))?;
+        let foreign = Self { folder: folder.join("packages"), configuration };
+        say(&format!("apt-get update, for packages of {architecture}"));
+        process::run(foreign.apt("apt-get").args(["update", "-q"]))?;
+        Ok(foreign)
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("APT_CONFIG", &self.configuration);
+        command
+    }
+
+    /// What `package` depends on.
+    pub(crate) fn depends(&self, package: &str) -> Result<Vec<String>> {
+        let said = process::capture(self.apt("apt-cache").args(["depends", package]))?;
+        let depends = said.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(depends.map(str::to_owned).collect())
+    }
+
+    /// The folder that stands for `/` of a package.
+    pub(crate) fn root(&self, package: &str) -> PathBuf {
+        self.folder.join(package)
+    }
+
+    /// Unpacks `package`. What is there stays.
+    pub(crate) fn unpack(&self, package: &str) -> Result<()> {
+        unpack_into(self.apt("apt-get"), package, &self.root(package))
+    }
+}
+
+/// Downloads `package` with this apt-get and unpacks it into `home`.
+fn unpack_into(mut apt_get: Command, package: &str, home: &Path) -> Result<()> {
+    if home.is_dir() {
+        return Ok(());
+    }
+    // Under its final name only when it is whole.
+    let partial = home.with_extension("partial");
+    fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+    say(&format!("downloading {package}, it is not installed"));
+    process::run(
+        apt_get
+            .current_dir(&partial)
+            // Apt's own user may not enter this folder.
+            .args(["-o", "APT::Sandbox::User=root", "-q", "download", package]),
+    )?;
+    let archive = file_with(&partial, |name| name.ends_with(".deb"))
+        .with_context(|| format!("apt-get download left no package in {}", partial.display()))?;
+    process::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&partial))?;
+    fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))?;
+    fs::rename(&partial, home).with_context(|| format!("cannot make {}", home.display()))
 }
 
 /// The first file of a folder whose name fits.

@@ -70,6 +70,12 @@ pub(crate) const VM: &[Program] = &[
     program("busybox", "busybox-static", "its init and shell, without shared libraries"),
 ];
 
+/// What `cargo xtask vm --aarch64` runs on this side.
+pub(crate) const VM_AARCH64: &[Program] = &[
+    program("qemu-system-aarch64", "qemu-system-arm", "the virtual machine"),
+    program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "the linker of the recorder"),
+];
+
 /// What `cargo xtask bench` puts under load, and what makes the load. Installed, not
 /// unpacked: they come with libraries.
 pub(crate) const BENCH: &[Program] = &[

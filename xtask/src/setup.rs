@@ -214,7 +214,7 @@ fn install_checkers() -> Result<()> {
     Ok(())
 }
 
-fn install_programs(apt: Option<&Apt>, wanted: &[Program]) -> Result<()> {
+pub(crate) fn install_programs(apt: Option<&Apt>, wanted: &[Program]) -> Result<()> {
     let absent: Vec<&Program> =
         wanted.iter().filter(|program| find_program(program.name).is_none()).collect();
     for program in &absent {

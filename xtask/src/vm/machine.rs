@@ -23,6 +23,14 @@ pub(crate) const STARTED: &str = "recorder-vm: tests start on";
 /// Init prints this, and the exit code of the tests, when they have ended.
 pub(crate) const FINISHED: &str = "recorder-vm: tests ended with";
 
+/// What stands between these two lines is a file, and is handed over instead of printed.
+pub(crate) const FILE_BEGINS: &str = "recorder-vm: file begins";
+/// The other one.
+pub(crate) const FILE_ENDS: &str = "recorder-vm: file ends";
+
+/// Lines of such a file: 300 KiB.
+const FILE_LINES_MAX: usize = 4_096;
+
 /// Emulation is about ten times slower than the machine it runs on.
 const RUN_MAX: Duration = Duration::from_secs(30 * 60);
 
@@ -41,10 +49,10 @@ const BROKEN: &[&str] = &[
     "soft lockup",
 ];
 
-/// Boots `kernel` with `initramfs` and runs the tests in it.
-pub(crate) fn boot(kernel: &Path, initramfs: &Path) -> Result<()> {
-    let mut command = qemu(kernel, initramfs);
-    let line = process::shell_line(&command);
+/// Runs the machine that `command` starts until it is off, and judges it. Answers the
+/// lines of a file it printed.
+pub(crate) fn boot(command: &mut Command) -> Result<Vec<String>> {
+    let line = process::shell_line(command);
     let start = Instant::now();
     let mut child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
     let stdout = child.stdout.take().context("qemu has no standard output")?;
@@ -54,12 +62,14 @@ pub(crate) fn boot(kernel: &Path, initramfs: &Path) -> Result<()> {
     watch(&read_lines(stdout), &mut verdict)?;
     // Before the verdict: it must be gone whatever it said.
     drop(machine);
+    let file = std::mem::take(&mut verdict.file);
     verdict.judge()?;
     println!("== {:.1} s in the machine", start.elapsed().as_secs_f64());
-    Ok(())
+    Ok(file)
 }
 
-fn qemu(kernel: &Path, initramfs: &Path) -> Command {
+/// A machine with this kernel and file system.
+pub(crate) fn qemu(kernel: &Path, initramfs: &Path) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command
         .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G"])
@@ -108,8 +118,9 @@ fn watch(lines: &mpsc::Receiver<String>, verdict: &mut Verdict) -> Result<()> {
         let left = end.saturating_duration_since(Instant::now());
         match lines.recv_timeout(left.min(SILENCE_MAX)) {
             Ok(line) => {
-                println!("{line}");
-                verdict.see(&line);
+                if !verdict.see(&line) {
+                    println!("{line}");
+                }
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) if left <= SILENCE_MAX => {
@@ -128,10 +139,23 @@ struct Verdict {
     started: bool,
     broken: Option<String>,
     exit_code: Option<i32>,
+    in_file: bool,
+    file: Vec<String>,
 }
 
 impl Verdict {
-    fn see(&mut self, line: &str) {
+    /// Takes a line into account. Answers whether it belongs to a file.
+    fn see(&mut self, line: &str) -> bool {
+        if line.contains(FILE_BEGINS) || line.contains(FILE_ENDS) {
+            self.in_file = line.contains(FILE_BEGINS);
+            return true;
+        }
+        if self.in_file {
+            if self.file.len() < FILE_LINES_MAX {
+                self.file.push(line.to_owned());
+            }
+            return true;
+        }
         self.started |= line.contains(STARTED);
         if self.broken.is_none() && BROKEN.iter().any(|sign| line.contains(sign)) {
             self.broken = Some(line.to_owned());
@@ -139,6 +163,7 @@ impl Verdict {
         if let Some((_, code)) = line.split_once(FINISHED) {
             self.exit_code = code.trim().parse().ok();
         }
+        false
     }
 
     fn judge(self) -> Result<()> {
@@ -158,7 +183,7 @@ mod tests {
 
     fn judged(lines: &[&str]) -> String {
         let mut verdict = Verdict::default();
-        lines.iter().for_each(|line| verdict.see(line));
+        lines.iter().for_each(|line| drop(verdict.see(line)));
         verdict.judge().map_or_else(|problem| problem.to_string(), |()| "passed".to_owned())
     }
 
@@ -172,6 +197,20 @@ mod tests {
         assert_eq!(judged(&[]), "the machine went off before the tests");
         let bug = "[    1.0] BUG: sleeping function called";
         assert_eq!(judged(&[&start, bug, &end(0)]), format!("the kernel complained: {bug}"));
+    }
+
+    #[test]
+    fn a_file_is_handed_over_and_not_judged() {
+        let mut verdict = Verdict::default();
+        for (line, is_file) in
+            [("a", false), (FILE_BEGINS, true), ("BUG: ", true), (FILE_ENDS, true), ("b", false)]
+        {
+            assert_eq!(verdict.see(line), is_file, "{line}");
+        }
+        assert_eq!(
+            (verdict.file.as_slice(), verdict.broken),
+            (["BUG: ".to_owned()].as_slice(), None)
+        );
     }
 
     #[test]

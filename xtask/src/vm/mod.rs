@@ -21,6 +21,7 @@ use crate::{
     workspace,
 };
 
+mod aarch64;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -39,12 +40,18 @@ pub(crate) struct Options {
     /// Run the tests in their full length
     #[arg(long)]
     full: bool,
+    /// Instead, record a small snapshot under Debian's arm64 kernel into FILE
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "filter", "full"])]
+    aarch64: Option<PathBuf>,
 }
 
 /// Boots every kernel asked for and runs the kernel tests on it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if env::consts::ARCH != "x86_64" {
         bail!("virtual machines are made for x86_64, this is {}", env::consts::ARCH);
+    }
+    if let Some(out) = &options.aarch64 {
+        return aarch64::record(out);
     }
     let kernels = kernel::choose(&options.kernel)?;
     setup::run(&setup::Options { tests: true, vm: true, ..setup::Options::default() })?;
@@ -60,8 +67,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for kernel in &kernels {
         println!("== kernel {}", kernel.version);
         let vmlinuz = kernel.fetch(&folder)?;
-        match machine::boot(&vmlinuz, &image) {
-            Ok(()) => println!("== kernel {}: passed\n", kernel.version),
+        match machine::boot(&mut machine::qemu(&vmlinuz, &image)) {
+            Ok(_) => println!("== kernel {}: passed\n", kernel.version),
             Err(problem) => {
                 println!("== kernel {}: {problem:#}\n", kernel.version);
                 failed.push(kernel.version);
@@ -192,7 +199,8 @@ mod tests {
 
     #[test]
     fn init_runs_the_tests_that_were_asked_for() {
-        let options = Options { kernel: "all".into(), filter: Some("a b".into()), full: true };
+        let options =
+            Options { kernel: "all".into(), filter: Some("a b".into()), full: true, aarch64: None };
         let script = init_script(&options);
         assert!(script.contains("\n/bin/kernel-tests --test-threads=1 'a b'\n"), "{script}");
         assert!(script.contains("\nexport RECORDER_TEST_FULL=1\n"), "{script}");
