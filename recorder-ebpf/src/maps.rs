@@ -174,6 +174,28 @@ offsets! {
     FS_MOUNT;
     /// `fs_struct.pwd.dentry`.
     FS_DENTRY;
+    /// Not 0 when every offset that [`crate::probes::family`] needs is known.
+    FAMILY_KNOWN;
+    /// `task_struct.real_parent`.
+    TASK_REAL_PARENT;
+    /// `task_struct.signal`.
+    TASK_SIGNAL;
+    /// `task_struct.thread_pid`.
+    TASK_THREAD_PID;
+    /// `signal_struct.live`.
+    SIGNAL_LIVE;
+    /// The byte of `signal_struct.is_child_subreaper`.
+    SIGNAL_SUBREAPER;
+    /// Its bit in there.
+    SIGNAL_SUBREAPER_BIT;
+    /// `pid.level`.
+    PID_LEVEL;
+    /// `pid.numbers`.
+    PID_NUMBERS;
+    /// `upid.ns`.
+    UPID_NAMESPACE;
+    /// `pid_namespace.child_reaper`.
+    PID_NAMESPACE_REAPER;
     /// `task_struct.cred`.
     TASK_CRED;
     /// `cred.uid`.

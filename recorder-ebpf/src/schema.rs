@@ -880,6 +880,9 @@ kinds! {
         code: u32 => Meaning::Number,
         /// The signal that ended it, or 0.
         signal: u32 => Meaning::Signal,
+        /// The parent its children have from then on, when it was the last thread of its
+        /// process; else 0.
+        reaper: u64 => Meaning::Pid,
         ;
         /// Its name when it ended, from the kernel: right whatever was lost before.
         comm => Meaning::Comm,

@@ -444,6 +444,8 @@ pub mod shared {
     pub const DIRECTORY: u32 = 1 << 1;
     /// Its control group of version 2.
     pub const CONTROL_GROUP: u32 = 1 << 2;
+    /// Its parent, of a process: it is a sibling, not a child.
+    pub const PARENT: u32 = 1 << 3;
     /// Not known: this kernel does not say.
     pub const UNKNOWN: u32 = 1 << 31;
 }

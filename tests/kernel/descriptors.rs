@@ -10,7 +10,7 @@ use std::{
         unix::{fs::symlink, net::UnixStream},
     },
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use recorder_tests::{Child, Pipe, RecorderProcess, TestDirectory, binary, run};
@@ -142,7 +142,9 @@ fn the_dead_keep_their_names_and_their_paths() {
     let directory = top.path().canonicalize().unwrap().join("gone");
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("data"), b"x").unwrap();
-    let mut cat = Command::new("/bin/cat").arg("data").current_dir(&directory).spawn().unwrap();
+    // Into a file it would copy without reading.
+    let mut cat = Command::new("/bin/cat");
+    let mut cat = cat.arg("data").current_dir(&directory).stdout(Stdio::null()).spawn().unwrap();
     let pid = cat.id();
     assert!(cat.wait().unwrap().success());
     fs::remove_dir_all(&directory).unwrap();

@@ -17,6 +17,7 @@ mod ledger;
 mod life;
 mod memory;
 mod million;
+mod moments;
 mod network;
 mod oracle;
 mod privacy;

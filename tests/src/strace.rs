@@ -4,13 +4,18 @@
 //! Invariant: every line is understood or refused with its number; nothing is
 //! skipped but signals, which are no calls.
 
-use std::{collections::HashMap, fmt};
+use std::collections::HashMap;
+
+mod value;
+
+pub use value::{Argument, Traced, value};
 
 /// Arguments of strace under which its text has one meaning: strings are whole and
-/// in hexadecimal, so that a quote or a bracket is never part of one; constants
-/// are numbers; only calls, signals and ends have lines.
+/// in hexadecimal, so that a quote or a bracket is never part of one; structures have
+/// all their members and descriptors their files; only calls, signals and ends have
+/// lines.
 pub const ARGUMENTS: [&str; 7] =
-    ["-f", "-s", "4096", "-X", "raw", "-xx", "--quiet=attach,personality"];
+    ["-f", "-v", "-y", "-s", "4096", "-xx", "--quiet=attach,personality"];
 
 /// The name of a call strace could not ask for.
 pub const NAMELESS: &str = "???";
@@ -48,41 +53,11 @@ pub struct TracedCall {
     /// when its thread was killed before strace could ask which call it is.
     pub name: String,
     /// Its arguments, as far as strace came to print them.
-    pub args: Vec<TracedArg>,
+    pub args: Vec<Argument>,
     /// What it returned.
     pub result: TracedResult,
-}
-
-/// One argument.
-#[derive(PartialEq, Eq)]
-pub enum TracedArg {
-    /// The bytes of a string, and whether there were more.
-    Text(Vec<u8>, bool),
-    /// No address.
-    Null,
-    /// Anything else, as it was printed.
-    Other(String),
-}
-
-/// Bytes of a string that are shown before the rest is counted.
-const SHOWN_MAX: usize = 80;
-
-impl fmt::Debug for TracedArg {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TracedArg::Text(bytes, cut) => {
-                let shown = &bytes[..bytes.len().min(SHOWN_MAX)];
-                write!(f, "\"{}\"", shown.escape_ascii())?;
-                match bytes.len() - shown.len() {
-                    0 if *cut => f.write_str("..."),
-                    0 => Ok(()),
-                    more => write!(f, " and {more} bytes"),
-                }
-            }
-            TracedArg::Null => f.write_str("NULL"),
-            TracedArg::Other(text) => f.write_str(text),
-        }
-    }
+    /// What strace says about the result, without the brackets around it.
+    pub note: String,
 }
 
 /// What a call returned.
@@ -209,73 +184,19 @@ fn parse_call(text: &str) -> Result<TracedCall, String> {
     if name.is_empty() || name != NAMELESS && !name.chars().all(word) {
         return Err(format!("no name of a call: {name:?}"));
     }
-    let (words, after) = split_arguments(rest)?;
-    let args = words.into_iter().map(parse_argument).collect::<Result<_, String>>()?;
-    let result = match after {
-        Some(after) => {
-            let after = after.trim_start();
-            parse_result(after.strip_prefix("= ").ok_or("no result")?)?
-        }
-        None => TracedResult::Unseen,
-    };
-    Ok(TracedCall { name: name.to_string(), args, result })
-}
-
-/// The arguments, and what follows the bracket that closes them; `None` when it is
-/// not there.
-fn split_arguments(text: &str) -> Result<(Vec<&str>, Option<&str>), String> {
-    let (mut args, mut open) = (Vec::new(), Vec::new());
-    let (mut start, mut end, mut quoted) = (0, None, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'"' => quoted = !quoted,
-            _ if quoted => {}
-            b'(' | b'[' | b'{' => open.push(byte),
-            b')' if open.is_empty() => {
-                end = Some(at);
-                break;
-            }
-            b')' | b']' | b'}' => {
-                let pair = (open.pop(), byte);
-                if !matches!(pair, (Some(b'('), b')') | (Some(b'['), b']') | (Some(b'{'), b'}')) {
-                    return Err("brackets that do not match".to_string());
-                }
-            }
-            b',' if open.is_empty() => {
-                args.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
+    let (args, after) = value::arguments(rest)?;
+    let (mut result, mut note) = (TracedResult::Unseen, String::new());
+    if let Some(after) = after {
+        let text = after.trim_start().strip_prefix("= ").ok_or("no result")?;
+        result = parse_result(text)?;
+        // Of an error it is what the error means.
+        if !matches!(result, TracedResult::Error(_))
+            && let Some((_, said)) = text.split_once(" (")
+        {
+            note = said.strip_suffix(')').unwrap_or(said).to_string();
         }
     }
-    if quoted {
-        return Err("a string without an end".to_string());
-    }
-    args.push(&text[start..end.unwrap_or(text.len())]);
-    let args = args.into_iter().map(str::trim).filter(|arg| !arg.is_empty()).collect();
-    Ok((args, end.map(|end| &text[end + 1..])))
-}
-
-fn parse_argument(text: &str) -> Result<TracedArg, String> {
-    if text == "NULL" {
-        return Ok(TracedArg::Null);
-    }
-    let Some(quoted) = text.strip_prefix('"') else {
-        return Ok(TracedArg::Other(text.to_string()));
-    };
-    let (inside, behind) = quoted.split_once('"').ok_or("a string without an end")?;
-    let cut = match behind {
-        "" => false,
-        "..." => true,
-        // Something about the string, such as what it was before.
-        _ => return Ok(TracedArg::Other(text.to_string())),
-    };
-    let bytes = inside.split("\\x").skip(1).map(|digits| u8::from_str_radix(digits, 16));
-    let bytes: Vec<u8> = bytes.collect::<Result<_, _>>().map_err(|_| "a string not in hex")?;
-    if bytes.len() * 4 != inside.len() {
-        return Err("a string not in hex".to_string());
-    }
-    Ok(TracedArg::Text(bytes, cut))
+    Ok(TracedCall { name: name.to_string(), args, result, note })
 }
 
 /// What follows the equals sign: a number and perhaps what it means, `-1 ENAME
@@ -287,6 +208,8 @@ fn parse_result(text: &str) -> Result<TracedResult, String> {
     if (first == "?" || first == "-1") && second.starts_with('E') {
         return Ok(TracedResult::Error(second.to_string()));
     }
+    // A descriptor has its file behind it.
+    let first = first.split_once('<').map_or(first, |(number, _)| number);
     if first == "?" {
         return Ok(TracedResult::Unseen);
     }
@@ -319,37 +242,20 @@ mod tests {
         parse_call(text).unwrap()
     }
 
-    fn text(bytes: &[u8]) -> TracedArg {
-        TracedArg::Text(bytes.to_vec(), false)
-    }
-
-    fn other(word: &str) -> TracedArg {
-        TracedArg::Other(word.to_string())
+    fn word(text: &str) -> Argument {
+        (String::new(), Traced::Word(text.to_string()))
     }
 
     #[test]
-    fn arguments_are_split_at_the_outermost_commas() {
-        let made = call(
-            r#"openat(-100, "\x2f\x65", {a=[1, {b="\x2c\x29"}], c=f(1, 2)}, NULL, ~[33]) = 3"#,
-        );
-        let expected = [
-            other("-100"),
-            text(b"/e"),
-            other(r#"{a=[1, {b="\x2c\x29"}], c=f(1, 2)}"#),
-            TracedArg::Null,
-            other("~[33]"),
-        ];
-        assert_eq!((made.name.as_str(), &made.args[..]), ("openat", &expected[..]));
-        assert_eq!(made.result, TracedResult::Value(3));
+    fn a_call_has_arguments_a_result_and_what_it_means() {
+        let made = call(r#"open("\x2f", O_RDONLY) = 3<\x2f>"#);
+        let path = (String::new(), Traced::Text(b"/".to_vec(), false));
+        let expected = [path, word("O_RDONLY")];
+        assert_eq!((made.name.as_str(), &made.args[..]), ("open", &expected[..]));
+        assert_eq!((made.result, made.note), (TracedResult::Value(3), String::new()));
+        let made = call("poll([{fd=5, events=POLLIN}], 1, 0) = 1 ([{fd=5, revents=POLLIN}])");
+        assert_eq!(made.note, "[{fd=5, revents=POLLIN}]");
         assert_eq!(call("getpid()                 = 7").args, []);
-    }
-
-    #[test]
-    fn strings_are_bytes_and_say_when_they_are_cut() {
-        assert_eq!(call(r#"chdir("") = 0"#).args, [text(b"")]);
-        assert_eq!(call(r#"chdir("\xff\x00") = 0"#).args, [text(b"\xff\0")]);
-        assert_eq!(call(r#"chdir("\x61"...) = 0"#).args, [TracedArg::Text(b"a".to_vec(), true)]);
-        assert_eq!(call("chdir(0x8) = 0").args, [other("0x8")]);
     }
 
     #[test]
@@ -371,7 +277,7 @@ mod tests {
         assert_eq!(result("? <unavailable>"), TracedResult::Unseen);
         assert_eq!(result("-1 (errno 18446744073709551554)"), TracedResult::Unseen);
         assert_eq!(call("read(0, ").result, TracedResult::Unseen);
-        assert_eq!(call("read(0, ").args, [other("0")]);
+        assert_eq!(call("read(0, ").args, [word("0")]);
     }
 
     #[test]
@@ -412,7 +318,8 @@ mod tests {
         let threads = parse(log).unwrap();
         let names: Vec<_> = threads[0].calls.iter().map(|call| call.name.as_str()).collect();
         assert_eq!((&names[..], threads[0].superseded_after), (&["futex", "execve"][..], Some(1)));
-        assert_eq!(threads[0].calls[1].args[0], text(b"/x"));
+        let path = (String::new(), Traced::Text(b"/x".to_vec(), false));
+        assert_eq!(threads[0].calls[1].args[0], path);
         assert_eq!((threads[1].tid, threads[1].calls.len(), &threads[1].end), (12, 0, &None));
     }
 
@@ -425,8 +332,12 @@ mod tests {
 10 +++ killed by SIGKILL +++
 ";
         let threads = parse(log).unwrap();
-        let nameless =
-            TracedCall { name: NAMELESS.to_string(), args: vec![], result: TracedResult::Unseen };
+        let nameless = TracedCall {
+            name: NAMELESS.to_string(),
+            args: vec![],
+            result: TracedResult::Unseen,
+            note: String::new(),
+        };
         assert_eq!(threads[0].calls, [nameless]);
         assert!(parse("10 ??() = 0").is_err());
     }

@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Program] = &[
     program("strace", "strace", "a second opinion on the calls of a process, and a tracer"),
     program("openssl", "openssl", "signatures made by somebody else, and many calls at the start"),
     program("ps", "procps", "states and wait channels of blocked processes"),
+    program("ss", "iproute2", "sockets and their ends, by another witness"),
 ];
 
 /// What the tests start from a folder of its own: installed, its service would start
@@ -29,13 +30,29 @@ pub(crate) const UNPACKED: &[&str] =
     &["prometheus", "prometheus-alertmanager", "nagios4-core", "runc"];
 
 /// What the oracle runs beside what every Debian has. Not for virtual machines: most
-/// of them are useless without the files of their package.
+/// of them are useless without the files of their package. It also runs postgres, java,
+/// node, gdb, vim and tclsh where they are: they are too large to download for it.
 pub(crate) const ORACLE: &[Program] = &[
     program("gcc", "gcc", "a compiler, its passes and the files between them"),
     program("git", "git", "an index, objects and locks"),
     program("perl", "perl-base", "an interpreter that forks"),
     program("python3", "python3-minimal", "threads, signals, and execs in all their forms"),
     program("sqlite3", "sqlite3", "a database with locks and journals"),
+    program("nginx", "nginx-light", "a server of several processes that sends files")
+        .with_service("nginx"),
+    program("redis-server", "redis-server", "a server of several threads")
+        .with_service("redis-server"),
+    program("redis-cli", "redis-tools", "its client"),
+    program("ssh-keygen", "openssh-client", "keys, and a client that is refused"),
+    program("wget", "wget", "another client"),
+    program("ping", "iputils-ping", "a socket with options of its own, and control messages"),
+    program("ip", "iproute2", "messages of netlink"),
+    program("jq", "jq", "a filter"),
+    program("gpg", "gpg", "locks and locked memory"),
+    program("make", "make", "a parent that asks what it may do"),
+    program("xz", "xz-utils", "threads that compress"),
+    program("zstd", "zstd", "threads that compress"),
+    program("bzip2", "bzip2", "a file, its times and its owner"),
 ];
 
 /// What judges the files that are shipped, on this side as well.

@@ -4,6 +4,8 @@ mod attach;
 mod cgroup;
 mod control;
 #[cfg(feature = "btf")]
+mod family;
+#[cfg(feature = "btf")]
 mod files;
 mod memory;
 mod network;

@@ -72,7 +72,7 @@ fn forked(pid_tgid: u64, child_pid: u32, child_tid: u32, shares: u32, child_cgro
 }
 
 #[inline(always)]
-fn exited(pid_tgid: u64, status: Option<u32>) {
+fn exited(pid_tgid: u64, status: Option<u32>, reaper: u32) {
     let Some(scope) = Scope::enter() else { return };
     let now = now_ns();
     // As in wait(2): the code in the second byte, the signal in the low seven bits.
@@ -85,6 +85,7 @@ fn exited(pid_tgid: u64, status: Option<u32>) {
             header: header(Kind::ProcessExit, now, pid_tgid),
             code,
             signal,
+            reaper: u64::from(reaper),
         },
         head: AttachmentHead { index: 0, flags: 0, bytes: COMM_BYTES as u16 },
         comm: [0; COMM_BYTES],
@@ -149,6 +150,7 @@ mod attached {
         probes::{
             STRING_READ_BYTES, bound,
             cgroup::group_of,
+            family::{is_sibling, reaper},
             files::credentials,
             read_field, string_answer,
             syscall::{resolve_exec_path, slot_of},
@@ -175,6 +177,9 @@ mod attached {
             let mut shares = shares(own, child);
             if group != 0 && group == group_of(own) {
                 shares |= shared::CONTROL_GROUP;
+            }
+            if pid == tid && is_sibling(own, child) {
+                shares |= shared::PARENT;
             }
             forked(parent, pid, tid, shares, group);
         }
@@ -213,7 +218,7 @@ mod attached {
                 (*slot).state = slot_state::EMPTY;
             }
             let status: u32 = read_field(task.cast_const().cast(), TASK_EXIT_CODE.load());
-            exited(thread, Some(status));
+            exited(thread, Some(status), reaper(task.cast_const().cast()));
         }
         0
     }
@@ -366,7 +371,7 @@ mod attached {
             // SAFETY: a map value of the current thread.
             unsafe { (*slot).state = slot_state::EMPTY };
         }
-        exited(thread, None);
+        exited(thread, None, 0);
         0
     }
 

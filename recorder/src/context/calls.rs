@@ -72,7 +72,10 @@ impl Processes {
                 }
             }
             Effect::Session if !failed => {
-                self.update(tid, ts_ns, |facts| facts.session = event.pid);
+                // Whichever thread called it: the leader stands for the process.
+                self.update(event.pid, ts_ns, |facts| {
+                    (facts.pid, facts.session) = (event.pid, event.pid);
+                });
             }
             _ => {}
         }

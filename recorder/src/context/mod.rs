@@ -13,7 +13,7 @@ mod seed;
 mod sockets;
 mod tables;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use calls::Firsts;
 #[cfg(feature = "capture")]
@@ -29,7 +29,7 @@ use groups::ATTACHMENT_CGROUPS;
 use crate::event::{
     Attached, Event, Kind,
     syscall::Abi,
-    wire::{COMM_BYTES, Credentials, STRING_BYTES_MAX, flag, lost},
+    wire::{COMM_BYTES, Credentials, STRING_BYTES_MAX, flag, lost, shared},
 };
 
 /// Threads kept at the most. A host at its default `threads-max` has fewer.
@@ -75,12 +75,28 @@ impl ThreadFacts {
     }
 }
 
+/// What a thread has that no thread of its process before it has.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables<'a> {
+    /// The thread.
+    pub tid: u32,
+    /// What is known of it.
+    pub facts: &'a ThreadFacts,
+    /// Its descriptors.
+    pub files: Option<&'a Descriptors>,
+    /// Its working directory.
+    pub directory: Option<&'a OpenFile>,
+}
+
 /// Every thread, by its id.
 #[derive(Clone, Debug)]
 pub struct Processes {
     threads: BTreeMap<u32, ThreadFacts>,
     /// How many threads each process has.
     living: HashMap<u32, u32>,
+    /// The children of each process, by parent and child: when it ends, they have another
+    /// parent.
+    children: BTreeSet<(u32, u32)>,
     files: Shared<Descriptors>,
     directories: Shared<OpenFile>,
     /// Before this, calls and ends may be missing.
@@ -98,6 +114,7 @@ impl Default for Processes {
         Processes {
             threads: BTreeMap::new(),
             living: HashMap::new(),
+            children: BTreeSet::new(),
             files: Shared::default(),
             directories: Shared::default(),
             uncertain_ns: 0,
@@ -143,10 +160,25 @@ impl Processes {
         self.directories.get(tid)
     }
 
-    /// The first thread of each table of descriptors or working directory, in order.
-    pub fn tables(&self) -> impl Iterator<Item = (u32, &ThreadFacts)> {
-        let firsts = Firsts::of(self);
-        self.iter().filter(move |(tid, _)| firsts.of_thread(self, *tid).contains(tid))
+    /// The tables of each process: one that threads of it share is that of the first of
+    /// them, which is the leader where it has the table. Processes that share one have it
+    /// each, as `/proc` shows it.
+    pub fn tables(&self) -> impl Iterator<Item = Tables<'_>> {
+        let mut order: Vec<(u32, bool, u32)> =
+            self.iter().map(|(tid, facts)| (facts.pid, facts.pid != tid, tid)).collect();
+        order.sort_unstable();
+        let mut seen = HashSet::new();
+        order.into_iter().filter_map(move |(pid, _, tid)| {
+            let files = self.files.number(tid).filter(|number| seen.insert((pid, true, *number)));
+            let directory = self.directories.number(tid);
+            let directory = directory.filter(|number| seen.insert((pid, false, *number)));
+            Some(Tables {
+                tid,
+                facts: self.get(tid)?,
+                files: files.and_then(|_| self.descriptors(tid)),
+                directory: directory.and_then(|_| self.directory(tid)),
+            })
+        })
     }
 
     /// Events were lost until then: what was learnt before may have changed unseen. 0
@@ -241,6 +273,9 @@ impl Processes {
         }
         self.bytes += facts.bytes();
         *self.living.entry(facts.pid).or_default() += 1;
+        if facts.pid == tid {
+            self.children.insert((facts.ppid, tid));
+        }
         self.threads.insert(tid, facts);
     }
 
@@ -248,6 +283,7 @@ impl Processes {
     fn take_out(&mut self, tid: u32) -> Option<ThreadFacts> {
         let facts = self.threads.remove(&tid)?;
         self.bytes -= facts.bytes();
+        self.children.remove(&(facts.ppid, tid));
         if let Some(living) = self.living.get_mut(&facts.pid) {
             *living -= 1;
             if *living == 0 {
@@ -285,6 +321,15 @@ impl Processes {
         }
         if !self.living.contains_key(&pid) {
             self.leave_groups(pid);
+        }
+    }
+
+    /// The children of a process that ended have another parent.
+    fn inherit(&mut self, event: &Event<'_>, reaper: u32) {
+        let orphans = self.children.range((event.pid, 0)..=(event.pid, u32::MAX));
+        let orphans: Vec<u32> = orphans.map(|(_, child)| *child).collect();
+        for child in orphans {
+            self.update(child, event.ts_ns, |facts| facts.ppid = reaper);
         }
     }
 
@@ -328,7 +373,7 @@ impl Processes {
                 });
                 self.files.copy(event.tid, event.tid);
                 self.change_files(event.tid, event.ts_ns, Descriptors::close_on_exec);
-                self.directories.copy(event.tid, event.tid);
+                // The directory stays shared with whom it was: kernel/fork.c, `CLONE_FS`.
             }
             Kind::Lost => self.lose(event),
             Kind::Descriptor => self.open_before(event),
@@ -343,6 +388,9 @@ impl Processes {
                 if self.get(event.tid).is_none_or(|facts| facts.start_ns <= event.ts_ns) =>
             {
                 self.end(event.tid);
+                if let Some(reaper) = event.numbers().get(2).filter(|reaper| **reaper != 0) {
+                    self.inherit(event, *reaper as u32);
+                }
             }
             Kind::Process => {
                 let numbers = event.numbers();
@@ -380,8 +428,15 @@ impl Processes {
         let parent = self.threads.get(&event.tid).cloned().unwrap_or_default();
         let is_thread = child_pid == event.pid;
         // Program and arguments belong to the process: its leader has them.
-        let leader = if is_thread { None } else { self.threads.get(&event.pid).cloned() };
-        let leader = leader.unwrap_or_default();
+        let leader = self.threads.get(&event.pid).cloned();
+        // So do its session, which another thread may have begun, and its parent.
+        let (session, above) = match &leader {
+            Some(leader) => (leader.session, leader.ppid),
+            None => (parent.session, parent.ppid),
+        };
+        let leader = leader.filter(|_| !is_thread).unwrap_or_default();
+        let shares = event.number(2) as u32;
+        let is_sibling = is_thread || shares & shared::PARENT != 0;
         if self.get(child_tid).is_some_and(|facts| facts.as_of_ns > event.ts_ns) {
             return;
         }
@@ -390,14 +445,14 @@ impl Processes {
             child_tid,
             ThreadFacts {
                 pid: child_pid,
-                ppid: if is_thread { parent.ppid } else { event.pid },
+                ppid: if is_sibling { above } else { event.pid },
                 start_ns: event.ts_ns,
                 as_of_ns: event.ts_ns,
                 comm: parent.comm,
                 program: leader.program,
                 args: leader.args,
                 credentials: parent.credentials,
-                session: parent.session,
+                session,
                 has_ended: false,
             },
         );
@@ -526,6 +581,41 @@ mod tests {
             processes.bytes(),
             processes.iter().map(|(_, facts)| facts.bytes()).sum::<u64>()
         );
+    }
+
+    /// `ps` said a parent that had long ended, or the maker where the maker had asked for
+    /// a sibling.
+    #[test]
+    fn orphans_and_siblings_have_the_parents_the_kernel_gave_them() {
+        let fork = |ts_ns, by: (u32, u32), child: (u32, u32), shares: u32| {
+            let mut fork = thread(Kind::ProcessFork, ts_ns, by.0, by.1);
+            for number in [child.0, child.1, shares] {
+                fork.push_number(u64::from(number));
+            }
+            fork
+        };
+        let end = |ts_ns, pid, tid, reaper: u64| {
+            let mut end = thread(Kind::ProcessExit, ts_ns, pid, tid);
+            for number in [0, 0, reaper] {
+                end.push_number(number);
+            }
+            end
+        };
+        let mut processes = Processes::default();
+        let parent = |processes: &Processes, pid| processes.get(pid).map(|facts| facts.ppid);
+        processes.apply(&rename(5, 1, b"init"), Abi::X86_64);
+        processes.apply(&fork(10, (1, 1), (2, 2), 0), Abi::X86_64);
+        processes.apply(&fork(20, (2, 2), (2, 3), 0), Abi::X86_64);
+        processes.apply(&fork(30, (2, 3), (4, 4), 0), Abi::X86_64);
+        processes.apply(&fork(40, (2, 3), (5, 5), shared::PARENT), Abi::X86_64);
+        assert_eq!([4, 5].map(|pid| parent(&processes, pid)), [Some(2), Some(1)]);
+        processes.apply(&end(50, 2, 3, 0), Abi::X86_64);
+        assert_eq!(parent(&processes, 4), Some(2), "another thread inherits");
+        processes.apply(&end(60, 2, 2, 1), Abi::X86_64);
+        assert_eq!([2, 4].map(|pid| parent(&processes, pid)), [None, Some(1)]);
+        processes.apply(&end(70, 4, 4, 1), Abi::X86_64);
+        processes.apply(&end(80, 5, 5, 1), Abi::X86_64);
+        assert_eq!(processes.children.len(), 1, "{processes:?}");
     }
 
     #[test]

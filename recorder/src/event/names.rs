@@ -319,6 +319,7 @@ const SHARED: Names = &[
     (wire::shared::FILES as i64, "files"),
     (wire::shared::DIRECTORY as i64, "directory"),
     (wire::shared::CONTROL_GROUP as i64, "control_group"),
+    (wire::shared::PARENT as i64, "parent"),
     (wire::shared::UNKNOWN as i64, "unknown"),
 ];
 

@@ -261,8 +261,8 @@ calls! {
     mincore(start: Address, len: Bytes, vec: Address) [MEMORY];
     mkdir(pathname: Path, mode: Mode);
     mkdirat(dfd: DirFd, pathname: Path, mode: Mode);
-    mknod(filename: Path, mode: Mode, dev: Device);
-    mknodat(dfd: DirFd, filename: Path, mode: Mode, dev: Device);
+    mknod(filename: Path, mode: FileMode, dev: Device);
+    mknodat(dfd: DirFd, filename: Path, mode: FileMode, dev: Device);
     mlock(start: Address, len: Bytes) [MEMORY];
     mlock2(start: Address, len: Bytes, flags: Flags(Mlock2)) [MEMORY];
     mlockall(flags: Flags(MlockAll)) [MEMORY];
@@ -429,7 +429,7 @@ calls! {
     setreuid(ruid: Uid, euid: Uid) STATE;
     setreuid32(ruid: Uid, euid: Uid) STATE;
     setrlimit(resource: Flags(Resource), rlim: given(Rlimit));
-    setsid();
+    setsid() STATE;
     setsockopt(fd: Fd, level: Flags(SocketLevel), optname: By(Choice::SocketOption), optval: Address, optlen: Bytes) [NETWORK] => SETSOCKOPT;
     settimeofday(tv: given(Timeval), tz: given(Timezone));
     setuid(uid: Uid) STATE;

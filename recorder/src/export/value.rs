@@ -114,6 +114,7 @@ pub(super) fn show<'a>(
         Meaning::Limit => Shown::Unsigned(value),
         Meaning::Handler if value == 0 => Shown::Word("SIG_DFL".to_string()),
         Meaning::Handler if value == 1 => Shown::Word("SIG_IGN".to_string()),
+        Meaning::Handler if is_no_handler(value, abi) => Shown::Word("SIG_ERR".to_string()),
         Meaning::InetAddress => {
             // In network order, whoever reads it.
             let octets = low.to_le_bytes();
@@ -138,6 +139,11 @@ pub(super) fn show<'a>(
 
 fn pointer(value: u64) -> Shown<'static> {
     if value == 0 { Shown::Word("NULL".to_string()) } else { Shown::Word(format!("{value:#x}")) }
+}
+
+/// Whether a handler is what `signal(2)` answers when it fails: -1 in a pointer.
+fn is_no_handler(value: u64, abi: Abi) -> bool {
+    value == if abi == Abi::X86 { u64::from(u32::MAX) } else { u64::MAX }
 }
 
 /// A device as the kernel gives it to programs (include/linux/kdev_t.h).

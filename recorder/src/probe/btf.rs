@@ -95,6 +95,11 @@ impl KernelTypes {
     /// The byte offset of `field`, a path of names such as `thread_info.status`,
     /// in `structure`. Anonymous members are looked through.
     pub fn offset(&self, structure: &str, field: &str) -> Result<u32, BtfError> {
+        Ok(self.bit_offset(structure, field)? / 8)
+    }
+
+    /// The same in bits, for a field of some bits.
+    pub fn bit_offset(&self, structure: &str, field: &str) -> Result<u32, BtfError> {
         let mut id = self
             .find(KIND_STRUCT, structure)
             .ok_or_else(|| BtfError::NoStruct(structure.to_string()))?;
@@ -106,7 +111,7 @@ impl KernelTypes {
             bits = offset.checked_add(bits).ok_or_else(none)?;
             id = member;
         }
-        Ok(bits / 8)
+        Ok(bits)
     }
 
     /// Whether the kernel has this tracepoint as a typed one.

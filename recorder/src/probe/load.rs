@@ -240,6 +240,22 @@ const UNIX_OFFSETS: &[(&str, &str, &str)] = &[
     ("UNIX_ADDRESS_NAME", "unix_address", "name"),
 ];
 
+/// What the kernel has to say of who inherits whose children.
+const FAMILY_OFFSETS: &[(&str, &str, &str)] = &[
+    ("TASK_REAL_PARENT", "task_struct", "real_parent"),
+    ("TASK_SIGNAL", "task_struct", "signal"),
+    ("TASK_THREAD_PID", "task_struct", "thread_pid"),
+    ("SIGNAL_LIVE", "signal_struct", "live"),
+    ("SIGNAL_SUBREAPER", "signal_struct", SUBREAPER),
+    ("PID_LEVEL", "pid", "level"),
+    ("PID_NUMBERS", "pid", "numbers"),
+    ("UPID_NAMESPACE", "upid", "ns"),
+    ("PID_NAMESPACE_REAPER", "pid_namespace", "child_reaper"),
+];
+
+/// One bit.
+const SUBREAPER: &str = "is_child_subreaper";
+
 /// Fields that a kernel may be configured without: their readers get 0 then.
 const OPTIONAL: &[&str] = &["SOCK_SADDR6", "SOCK_DADDR6", "SOCK_NET", "NET_INUM"];
 
@@ -265,6 +281,11 @@ fn btf_offsets(
     let groups = group(types, GROUP_OFFSETS, "which control groups processes are in", missing);
     offsets.push(("GROUPS_KNOWN", u32::from(groups.is_some())));
     offsets.extend(groups.unwrap_or_default());
+    let family = group(types, FAMILY_OFFSETS, "the parents of orphans", missing);
+    offsets.push(("FAMILY_KNOWN", u32::from(family.is_some())));
+    offsets.extend(family.unwrap_or_default());
+    let bit = types.bit_offset("signal_struct", SUBREAPER).unwrap_or_default() % 8;
+    offsets.push(("SIGNAL_SUBREAPER_BIT", bit));
     let unix = group(types, UNIX_OFFSETS, "addresses and peers of Unix sockets", missing);
     offsets.extend(unix.unwrap_or_default());
     // Before 6.9, where that was not brought over, the tracepoint has the number of the

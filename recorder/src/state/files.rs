@@ -6,7 +6,7 @@ use serde::ser::SerializeMap as _;
 
 use super::{HostState, Object, printable, write_object, write_table};
 use crate::{
-    context::{OpenFile, ThreadFacts},
+    context::{Descriptors, OpenFile, Tables, ThreadFacts},
     event::File,
     export::{file_name, put_bytes},
 };
@@ -24,7 +24,7 @@ const TYPES: [(u32, &str); 6] = [
 
 /// A row: the descriptor, or what else the process has of files.
 struct OpenRow<'a> {
-    pid: u32,
+    tid: u32,
     facts: &'a ThreadFacts,
     /// `None` for the working directory.
     fd: Option<i32>,
@@ -32,16 +32,14 @@ struct OpenRow<'a> {
 }
 
 impl HostState {
-    /// Working directories and descriptors, process by process. Threads with tables of
-    /// their own are rows of their own.
+    /// Working directories and descriptors, process by process. What a thread has of its
+    /// own follows that of its process.
     fn open_files(&self) -> impl Iterator<Item = OpenRow<'_>> {
-        self.processes.tables().flat_map(|(tid, facts)| {
-            let pid = facts.pid;
-            let directory = self.processes.directory(tid).filter(|_| tid == pid);
-            let directory =
-                directory.map(|open| OpenRow { pid, facts, fd: None, open }).into_iter();
-            let files = self.processes.descriptors(tid).into_iter().flat_map(|files| files.iter());
-            directory.chain(files.map(move |(fd, open)| OpenRow { pid, facts, fd: Some(fd), open }))
+        self.processes.tables().flat_map(|Tables { tid, facts, files, directory }| {
+            let row = move |fd, open| OpenRow { tid, facts, fd, open };
+            let files = files.into_iter().flat_map(Descriptors::iter);
+            let files = files.map(move |(fd, open)| row(Some(fd), open));
+            directory.map(move |open| row(None, open)).into_iter().chain(files)
         })
     }
 
@@ -54,7 +52,7 @@ impl HostState {
                 let fd = row.fd.map_or("cwd".to_string(), |fd| format!("{fd}{}", access(&file)));
                 Some(vec![
                     printable(&row.facts.comm),
-                    row.pid.to_string(),
+                    whose(&row),
                     format!("{fd}{mark}"),
                     kind(&file).to_string(),
                     device(&file),
@@ -81,7 +79,10 @@ impl HostState {
         file: &File<'_>,
         object: &mut Object<'_, '_>,
     ) -> Result<(), serde_json::Error> {
-        object.serialize_entry("pid", &row.pid)?;
+        object.serialize_entry("pid", &row.facts.pid)?;
+        if row.tid != row.facts.pid {
+            object.serialize_entry("tid", &row.tid)?;
+        }
         put_bytes(object, "comm", &row.facts.comm, false)?;
         match row.fd {
             Some(fd) => object.serialize_entry("fd", &fd)?,
@@ -102,6 +103,14 @@ impl HostState {
             object.serialize_entry("uncertain", &true)?;
         }
         Ok(())
+    }
+}
+
+/// The process, and the thread where it is not that of the process.
+fn whose(row: &OpenRow<'_>) -> String {
+    match row.facts.pid {
+        pid if pid == row.tid => pid.to_string(),
+        pid => format!("{pid}/{}", row.tid),
     }
 }
 

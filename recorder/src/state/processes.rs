@@ -97,7 +97,8 @@ impl HostState {
 
     fn thread_counts(&self) -> HashMap<u32, u32> {
         let mut counts = HashMap::new();
-        for (_, facts) in self.processes.iter().filter(|(_, facts)| !facts.has_ended) {
+        // A leader that ended before its threads is counted as ps counts it.
+        for (_, facts) in self.processes.iter() {
             *counts.entry(facts.pid).or_default() += 1;
         }
         counts

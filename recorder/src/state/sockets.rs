@@ -9,7 +9,7 @@ use serde::ser::SerializeMap as _;
 
 use super::{HostState, Object, printable, write_object, write_table};
 use crate::{
-    context::{OpenFile, ThreadFacts},
+    context::{Descriptors, OpenFile, Tables, ThreadFacts},
     event::{File, file::Socket, names, wire::INET_SOCKADDR_BYTES},
     export::put_bytes,
 };
@@ -17,12 +17,17 @@ use crate::{
 /// `IPPROTO_TCP`, include/uapi/linux/in.h.
 const TCP: u16 = 6;
 
+/// `SOCK_DGRAM`, include/linux/net.h: several may have the same other end.
+const DATAGRAM: u16 = 2;
+
 /// `AF_INET`, `AF_INET6`, include/linux/socket.h.
 const INET: [u16; 2] = [2, 10];
 
 /// A socket and who has it.
 struct SocketRow<'a> {
     open: &'a OpenFile,
+    /// The other end of a Unix socket, where somebody has it open.
+    peer: Option<u64>,
     owners: Vec<(u32, &'a ThreadFacts, i32)>,
 }
 
@@ -30,18 +35,33 @@ impl HostState {
     /// Every socket that a descriptor refers to, by its inode.
     fn sockets(&self) -> BTreeMap<u64, SocketRow<'_>> {
         let mut sockets: BTreeMap<u64, SocketRow<'_>> = BTreeMap::new();
-        for (tid, facts) in self.processes.tables() {
-            let files = self.processes.descriptors(tid).into_iter().flat_map(|files| files.iter());
-            for (fd, open) in files {
+        for Tables { facts, files, .. } in self.processes.tables() {
+            for (fd, open) in files.into_iter().flat_map(Descriptors::iter) {
                 let Some(file) = open.file().filter(File::is_socket) else { continue };
                 let owner = (facts.pid, facts, fd);
                 let row = sockets.entry(file.head.inode);
-                let row = row.or_insert_with(|| SocketRow { open, owners: Vec::new() });
+                let row = row.or_insert_with(|| SocketRow { open, peer: None, owners: Vec::new() });
                 // Of several descriptions the last one knows its addresses best.
                 if open.as_of_ns > row.open.as_of_ns {
                     row.open = open;
                 }
                 row.owners.push(owner);
+            }
+        }
+        let said: Vec<(u64, u64, bool)> = sockets
+            .iter()
+            .filter_map(|(inode, row)| {
+                let head = row.open.file()?.socket()?.head;
+                let is_pair = head.kind != DATAGRAM;
+                sockets.contains_key(&head.peer).then_some((*inode, head.peer, is_pair))
+            })
+            .collect();
+        // Who connects has no other end until it is accepted, which only that end tells.
+        let back = said.iter().filter(|(.., is_pair)| *is_pair);
+        let back = back.map(|(one, other, _)| (*other, *one));
+        for (one, other) in back.chain(said.iter().map(|(one, other, _)| (*one, *other))) {
+            if let Some(row) = sockets.get_mut(&one) {
+                row.peer = Some(other);
             }
         }
         sockets
@@ -52,7 +72,7 @@ impl HostState {
         for (inode, row) in self.sockets() {
             let Some(socket) = row.open.file().and_then(|file| file.socket()) else { continue };
             let mark = if self.is_uncertain(row.open.as_of_ns) { "?" } else { "" };
-            let [local, peer] = ends(&socket, inode);
+            let [local, peer] = ends(&socket, inode, row.peer);
             let owner = |(pid, facts, fd): &(u32, &ThreadFacts, i32)| {
                 format!("{}:{pid}:{fd}", printable(&facts.comm))
             };
@@ -94,8 +114,8 @@ impl HostState {
         if let Some(name) = socket.unix_name() {
             put_bytes(object, "local", &name, false)?;
         }
-        if socket.head.peer != 0 {
-            object.serialize_entry("peer_inode", &socket.head.peer)?;
+        if let Some(peer) = row.peer {
+            object.serialize_entry("peer_inode", &peer)?;
         }
         let owners: Vec<serde_json::Value> = row
             .owners
@@ -126,7 +146,7 @@ impl HostState {
 }
 
 /// Address and port, or the name and the inodes of a Unix socket.
-fn ends(socket: &Socket<'_>, inode: u64) -> [Vec<u8>; 2] {
+fn ends(socket: &Socket<'_>, inode: u64, peer: Option<u64>) -> [Vec<u8>; 2] {
     let inet = INET.contains(&socket.head.family);
     if inet {
         let end = |address| Socket::end(address).unwrap_or_else(|| "*".to_string()).into_bytes();
@@ -134,6 +154,6 @@ fn ends(socket: &Socket<'_>, inode: u64) -> [Vec<u8>; 2] {
     }
     let mut local = socket.unix_name().unwrap_or_else(|| b"*".to_vec());
     local.extend(format!(" {inode}").into_bytes());
-    let peer = if socket.head.peer == 0 { "*".to_string() } else { socket.head.peer.to_string() };
+    let peer = peer.map_or("*".to_string(), |peer| peer.to_string());
     [local, peer.into_bytes()]
 }

@@ -78,7 +78,8 @@ impl FrozenWindow {
     pub fn fold(&mut self, dropped: &[Block]) {
         let state = state_of(dropped);
         if !state.is_empty() {
-            fold(Arc::make_mut(&mut self.baseline), &state, self.native);
+            let events = state.iter().flat_map(DecodedBlock::events).collect();
+            fold(Arc::make_mut(&mut self.baseline), events, self.native);
         }
     }
 }
@@ -90,8 +91,7 @@ fn state_of(blocks: &[Block]) -> Vec<DecodedBlock> {
 }
 
 /// Takes state events into account, in the order of time.
-fn fold(baseline: &mut Processes, state: &[DecodedBlock], native: Abi) {
-    let mut events: Vec<Event<'_>> = state.iter().flat_map(DecodedBlock::events).collect();
+fn fold(baseline: &mut Processes, mut events: Vec<Event<'_>>, native: Abi) {
     events.sort_by_key(|event| event.ts_ns);
     for event in &events {
         baseline.apply(event, native);
@@ -384,13 +384,14 @@ impl Window {
     }
 
     fn drop_blocks(&mut self, blocks: Vec<Block>) {
+        for block in &blocks {
+            self.evicted.events += block.meta().ledger_events();
+        }
         let state = state_of(&blocks);
         if !state.is_empty() {
-            let native = self.native;
-            fold(self.baseline_mut(), &state, native);
+            self.fold_or_keep(&state);
         }
         for block in blocks {
-            self.evicted.events += block.meta().ledger_events();
             self.evicted.blocks += 1;
             self.blocks -= 1;
             self.sealed_bytes -= block.bytes();
@@ -399,6 +400,46 @@ impl Window {
                 self.pinned.push(block);
             }
         }
+    }
+
+    /// Takes state events into the baseline, up to the first that is not older than what
+    /// stays. The rings are read one after the other, so what one CPU did last in a segment
+    /// may be newer than what another did first in the next: an end that was taken into
+    /// account before its fork left a thread behind for ever. Such events stay as well.
+    fn fold_or_keep(&mut self, state: &[DecodedBlock]) {
+        let (until_ns, now_ns, native) = (self.first_state_ns(), self.now_ns, self.native);
+        // One from the future would be kept for ever.
+        let goes = |event: &Event<'_>| event.ts_ns < until_ns || event.ts_ns > now_ns;
+        let events = state.iter().flat_map(|block| block.events().take_while(goes)).collect();
+        fold(self.baseline_mut(), events, native);
+        for block in state.iter().rev() {
+            let events = block.events().skip_while(goes);
+            for kept in sealed_of(events, Class::State, block.cpu).into_iter().rev() {
+                self.keep(Block::Sealed(kept));
+            }
+        }
+    }
+
+    /// Puts a block of state before all others of its class.
+    fn keep(&mut self, block: Block) {
+        self.evicted.events -= block.meta().ledger_events();
+        self.sealed_bytes += block.bytes();
+        self.blocks += 1;
+        let is_state = |block: &Block| block.meta().class == Class::State;
+        match self.segments.iter_mut().find(|segment| segment.blocks.iter().any(is_state)) {
+            Some(segment) => segment.blocks.insert(0, block),
+            None => self.current.insert(0, block),
+        }
+    }
+
+    /// The time of the oldest state event that is left.
+    fn first_state_ns(&self) -> u64 {
+        let blocks = self.segments.iter().flat_map(|segment| &segment.blocks).chain(&self.current);
+        let sealed = blocks.map(Block::meta).filter(|meta| meta.class == Class::State);
+        let open = self.open.iter().filter_map(|classes| classes.get(Class::State as usize));
+        let open = open.filter(|open| !open.columns.is_empty());
+        let open = open.map(|open| open.columns.meta(Class::State, 0).first_ns);
+        sealed.map(|meta| meta.first_ns).chain(open).min().unwrap_or(u64::MAX)
     }
 
     /// The baseline, to be changed: a frozen window that shares it keeps what it has.
@@ -585,208 +626,4 @@ impl Holding {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn window(span_ns: u64, bytes_max: u64) -> Window {
-        let limits = WindowLimits { span_ns, bytes_max };
-        Window::new(limits, 2, Abi::X86_64, Processes::default())
-    }
-
-    fn fork(ts_ns: u64, parent: u32, child: u32) -> Event<'static> {
-        let mut event = Event::new(Kind::ProcessFork, ts_ns);
-        (event.pid, event.tid) = (parent, parent);
-        event.push_number(u64::from(child));
-        event.push_number(u64::from(child));
-        event
-    }
-
-    fn call(ts_ns: u64, cpu: u16, nr: u64) -> Event<'static> {
-        let mut event = Event::new(Kind::Syscall, ts_ns);
-        (event.pid, event.tid, event.cpu) = (9, 9, cpu);
-        for number in [nr, 0, 100, ts_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15)] {
-            event.push_number(number);
-        }
-        event
-    }
-
-    /// Every event a frozen window has, decoded.
-    fn events_of(frozen: &FrozenWindow) -> u64 {
-        let blocks = frozen.blocks.iter().filter_map(|block| block.sealed().open());
-        blocks.map(|block| block.len() as u64).sum()
-    }
-
-    #[test]
-    fn what_is_pushed_is_held_or_evicted_and_nothing_else() {
-        let mut window = window(5_000_000_000, 60_000);
-        for place in 0..40_000u64 {
-            let ts_ns = 1 + place * 1_000_000;
-            window.push(&call(ts_ns, (place % 2) as u16, 39));
-            if place % 1_000 == 0 {
-                window.push(&fork(ts_ns, 1, 100 + place as u32));
-            }
-            if place % 100 == 0 {
-                window.tick(ts_ns);
-                assert!(window.bytes() <= 60_000 + 40_000, "{} bytes", window.bytes());
-            }
-            if place % 7_000 == 0 {
-                let frozen = window.freeze();
-                assert_eq!(events_of(&frozen) + window.evicted().events, window.events());
-            }
-        }
-        assert!(window.evicted().events > 30_000);
-    }
-
-    /// A window at its limit in bytes lost everything during a dump: evicting what
-    /// the dump holds gives no memory back, so one new block drove all of it out.
-    #[test]
-    fn a_dump_that_takes_long_does_not_empty_the_window() {
-        let mut window = window(u64::MAX, 400_000);
-        let fill = |window: &mut Window, from: u64| {
-            for place in from..from + 20_000 {
-                let ts_ns = 1 + place * 1_000_000;
-                window.push(&call(ts_ns, 0, 39));
-                if place % 100 == 0 {
-                    window.tick(ts_ns);
-                }
-            }
-        };
-        fill(&mut window, 0);
-        fill(&mut window, 20_000);
-        let before = window.holdings().iter().map(|holding| holding.events).sum::<u64>();
-        let frozen = window.freeze();
-        for place in 40_000..44_000 {
-            window.push(&call(1 + place * 1_000_000, 0, 39));
-            window.tick(1 + place * 1_000_000);
-        }
-        let during = window.holdings().iter().map(|holding| holding.events).sum::<u64>();
-        assert!(during > before / 2, "{during} of {before} events are left during a dump");
-        assert!(window.bytes() <= 400_000 + 100_000, "{} bytes", window.bytes());
-        drop(frozen);
-        window.tick(1 + 44_000 * 1_000_000);
-        assert_eq!(window.pinned_bytes(), 0);
-    }
-
-    /// The baseline of a dump was not counted once the window's own had changed.
-    #[test]
-    fn what_only_a_dump_holds_is_counted() {
-        let mut window = window(2_000_000_000, u64::MAX);
-        for place in 1..1_000 {
-            window.push(&fork(place * 1_000, 1, 100 + place as u32));
-        }
-        let fill = |window: &mut Window, seconds: std::ops::Range<u64>| {
-            for second in seconds {
-                window.push(&fork(second * 1_000_000_000, 1, second as u32));
-                window.tick(second * 1_000_000_000);
-            }
-        };
-        fill(&mut window, 1..10);
-        let frozen = window.freeze();
-        fill(&mut window, 10..20);
-        assert!(window.pinned_bytes() > frozen.baseline.bytes());
-        drop(frozen);
-        fill(&mut window, 20..21);
-        assert_eq!(window.pinned_bytes(), 0);
-    }
-
-    /// The columns that a freeze hands over stayed in memory, uncounted, when the
-    /// window had compressed them, until the dump had written them.
-    #[test]
-    fn columns_are_gone_when_they_are_compressed() {
-        let mut window = window(u64::MAX, u64::MAX);
-        for place in 1..5_000 {
-            window.push(&call(place * 1_000, 0, 39));
-        }
-        let frozen = window.freeze();
-        window.tick(1);
-        let [Block::Handed(handed)] = frozen.blocks.as_slice() else { panic!("one block") };
-        assert!(!handed.is_open() && !window.has_handed_blocks());
-        assert_eq!(events_of(&frozen), 4_999);
-    }
-
-    /// The least a block should have, times 64 CPUs and three classes, was 12 MiB: more
-    /// than a small window has, which then held nothing but open columns.
-    #[test]
-    fn open_columns_of_many_cpus_keep_the_bound() {
-        let limits = WindowLimits { span_ns: u64::MAX, bytes_max: 1 << 20 };
-        let mut window = Window::new(limits, 64, Abi::X86_64, Processes::default());
-        for place in 0..100_000u64 {
-            let ts_ns = 1 + place * 1_000;
-            let mut call = call(ts_ns, (place % 64) as u16, 39);
-            call.push_number(ts_ns.wrapping_mul(ts_ns).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            window.push(&call);
-            assert!(window.open_bytes() <= limits.bytes_max / 4 + 4_096);
-            assert!(window.bytes() <= limits.bytes_max, "{} bytes", window.bytes());
-        }
-        let sealed = window.sealed_bytes();
-        assert!(sealed > limits.bytes_max / 2, "{sealed} bytes of sealed blocks");
-    }
-
-    /// An hour on 64 CPUs that do little were 691,200 blocks of a second each, more than
-    /// the index of a file has room for: every snapshot was damaged when it was read.
-    #[test]
-    fn a_long_window_on_many_cpus_has_fewer_and_longer_blocks() {
-        const SECOND: u64 = 1_000_000_000;
-        let span = |seconds: u64, cpus| {
-            let limits = WindowLimits { span_ns: seconds * SECOND, bytes_max: u64::MAX };
-            segment_span_ns(limits, cpus)
-        };
-        assert_eq!([span(300, 2), span(300, 256), span(3_600, 8)], [SECOND; 3]);
-        for (seconds, cpus) in [(3_600, 64), (86_400, 256), (300, 4_096)] {
-            let blocks = seconds * SECOND / span(seconds, cpus) * 3 * cpus as u64;
-            assert!(blocks < BLOCKS_MAX as u64, "{blocks} in {seconds} s of {cpus} CPUs");
-        }
-        let mut window = window(u64::MAX, u64::MAX);
-        (window.segment_span_ns, window.blocks_max) = (1, 200);
-        for place in 1..=500 {
-            (0..2).for_each(|cpu| window.push(&call(place * 1_000, cpu, 39)));
-            window.tick(place * 1_000);
-            assert!(window.blocks <= window.blocks_max);
-        }
-        let frozen = window.freeze();
-        assert_eq!(window.blocks, frozen.blocks.len());
-        assert!(window.blocks > 100 && window.evicted().events > 700);
-    }
-
-    #[test]
-    fn nothing_older_than_the_window_stays() {
-        let mut window = window(3_000_000_000, u64::MAX);
-        for second in 1..60u64 {
-            window.push(&call(second * 1_000_000_000, 0, 39));
-            window.tick(second * 1_000_000_000 + 1);
-        }
-        let oldest = window.freeze().blocks.iter().map(|block| block.meta().first_ns).min();
-        assert!(oldest >= Some((59 - 3 - 1) * 1_000_000_000), "{oldest:?}");
-    }
-
-    /// A record with a damaged time made the window as old as that: everything else
-    /// left at once, or, when the first record had it, nothing was ever sealed.
-    #[test]
-    fn a_record_with_a_wrong_time_costs_no_other() {
-        for wrong_ns in [0, u64::MAX] {
-            let mut window = window(3_000_000_000, u64::MAX);
-            for second in 1..20u64 {
-                window.push(&call(wrong_ns, 0, 39));
-                window.push(&call(second * 1_000_000_000, 1, 39));
-                window.tick(second * 1_000_000_000 + 1);
-            }
-            let frozen = window.freeze();
-            let of_one = frozen.blocks.iter().filter(|block| block.meta().cpu == 1);
-            let times: Vec<u64> =
-                of_one.map(|block| block.meta().last_ns / 1_000_000_000).collect();
-            assert!([17, 18, 19].iter().all(|second| times.contains(second)), "{times:?}");
-            assert!(events_of(&frozen) < 2 * 6, "{} events", events_of(&frozen));
-        }
-    }
-
-    #[test]
-    fn an_evicted_fork_is_in_the_baseline() {
-        let mut window = window(2_000_000_000, u64::MAX);
-        window.push(&fork(1_000_000_000, 1, 4_242));
-        for second in 2..20u64 {
-            window.push(&call(second * 1_000_000_000, 0, 39));
-            window.tick(second * 1_000_000_000 + 1);
-        }
-        assert!(window.freeze().baseline.get(4_242).is_some());
-    }
-}
+mod tests;

@@ -1,15 +1,19 @@
 //! Call by call: what strace says and what the recorder says.
 
-use std::{fmt, iter::Peekable};
+use std::{collections::BTreeMap, fmt, iter::Peekable};
 
-use recorder::event::{Meaning, syscall};
+use recorder::event::syscall;
 use recorder_tests::{
-    strace::{NAMELESS, TracedArg, TracedCall, TracedEnd, TracedResult, TracedThread},
+    strace::{NAMELESS, Traced, TracedCall, TracedEnd, TracedResult, TracedThread},
     text,
 };
 use serde_json::Value;
 
-use super::recorded::RecordedThread;
+use super::{
+    arguments::{self, Compared, Difference},
+    explained::{self, REASONS, Reason},
+    recorded::RecordedThread,
+};
 
 /// Where the two may differ, and both are right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,28 +48,10 @@ pub(super) const EXCEPTIONS: &[(Exception, &str)] = &[
         Exception::KilledWhileAsked,
         "a thread killed while strace asked what it does: strace prints ???, an address for a string, or what the thread it asked before was doing",
     ),
-    (Exception::NewerThanStrace, "a call strace is too old for: it prints the number"),
-];
-
-/// Strings that strace prints and the recorder does not read: buffers with a length,
-/// whose contents are not recorded.
-const BUFFERS: &[(&str, usize)] = &[
-    ("fgetxattr", 2),
-    ("fsetxattr", 2),
-    ("getcwd", 0),
-    ("getrandom", 0),
-    ("getxattr", 2),
-    ("lgetxattr", 2),
-    ("lsetxattr", 2),
-    ("pread64", 1),
-    ("pwrite64", 1),
-    ("read", 1),
-    ("readlink", 1),
-    ("readlinkat", 2),
-    ("recvfrom", 1),
-    ("sendto", 1),
-    ("setxattr", 2),
-    ("write", 1),
+    (
+        Exception::NewerThanStrace,
+        "a call strace does not know: it prints the number, and all arguments as numbers",
+    ),
 ];
 
 /// The most differences that are told in full.
@@ -78,10 +64,70 @@ pub(super) struct Tally {
     pub(super) threads: u64,
     pub(super) calls: u64,
     pub(super) failed: u64,
-    pub(super) strings: u64,
+    pub(super) compat: u64,
     pub(super) ends: u64,
+    pub(super) arguments: Arguments,
     used: [u64; EXCEPTIONS.len()],
     differences: Vec<String>,
+}
+
+/// What was compared of arguments.
+#[derive(Default)]
+pub(super) struct Arguments {
+    pub(super) all: u64,
+    pub(super) differ: u64,
+    unrecorded: u64,
+    values: u64,
+    strings: u64,
+    files: u64,
+    explained: [u64; REASONS.len()],
+    /// What differs, by place: how often, and one of them.
+    places: BTreeMap<String, (u64, Option<Reason>, Difference)>,
+}
+
+impl Arguments {
+    fn add(&mut self, compared: Compared) {
+        self.all += compared.arguments;
+        self.values += compared.values;
+        self.strings += compared.strings;
+        self.files += compared.files;
+        for difference in &compared.differences {
+            match explained::reason(difference) {
+                Some(reason) if explained::is_unrecorded(reason) => self.unrecorded += 1,
+                _ => self.differ += 1,
+            }
+        }
+        for difference in compared.differences.into_iter().chain(compared.other_files) {
+            let reason = explained::reason(&difference);
+            if let Some(place) = REASONS.iter().position(|(known, _)| reason == Some(*known)) {
+                self.explained[place] += 1;
+            }
+            let key = format!("{} {reason:?}", difference.place);
+            self.places.entry(key).or_insert((0, reason, difference)).0 += 1;
+        }
+    }
+
+    /// Of those that are recorded the share on which both agree, in percent.
+    pub(super) fn agreed_percent(&self) -> f64 {
+        let recorded = self.all - self.unrecorded;
+        100.0 * (recorded - self.differ) as f64 / recorded.max(1) as f64
+    }
+
+    /// Every place where something differs, the most frequent ones first.
+    pub(super) fn places(&self, are_explained: bool) -> Vec<String> {
+        let places = self.places.values();
+        let mut places: Vec<_> =
+            places.filter(|(_, reason, _)| reason.is_some() == are_explained).collect();
+        places.sort_by_key(|(count, ..)| std::cmp::Reverse(*count));
+        let line = |(count, reason, difference): &(u64, Option<Reason>, Difference)| {
+            let Difference { place, traced, recorded, .. } = difference;
+            let reason = reason.map(|reason| format!(", {reason:?}")).unwrap_or_default();
+            format!(
+                "{count} times {place}{reason}\n  strace:   {traced:.400}\n  recorder: {recorded:.400}"
+            )
+        };
+        places.into_iter().map(line).collect()
+    }
 }
 
 impl Tally {
@@ -92,28 +138,43 @@ impl Tally {
 
     /// Everything that was compared, one line each.
     pub(super) fn summary(&self) -> String {
-        let Tally { programs, threads, calls, failed, strings, ends, .. } = self;
+        let Tally { programs, threads, calls, failed, compat, ends, arguments, .. } = self;
         let mut lines = format!(
-            "oracle: {programs} programs, {threads} threads, {calls} calls ({failed} failed), \
-             {strings} strings, {ends} ends; {} differences\n",
-            self.differences.len()
+            "oracle: {programs} programs, {threads} threads, {calls} calls ({failed} failed, {compat} of 32 bits), \
+             {ends} ends; {} differences\n\
+             oracle: {} arguments, {} of them not recorded; of the others {} differ, {:.3} % agree; \
+             in them {} values, {} strings and {} files\n",
+            self.differences.len(),
+            arguments.all,
+            arguments.unrecorded,
+            arguments.differ,
+            arguments.agreed_percent(),
+            arguments.values,
+            arguments.strings,
+            arguments.files,
         );
+        for ((reason, words), times) in REASONS.iter().zip(arguments.explained) {
+            lines += &format!("oracle: {times:>6} times {reason:?}: {words}\n");
+        }
         for ((exception, reason), used) in EXCEPTIONS.iter().zip(self.used) {
             lines += &format!("oracle: {used:>6} times {exception:?}: {reason}\n");
         }
         lines
     }
 
-    /// The differences, the first ones in full.
+    /// The differences, the first ones in full, and every place in an argument where
+    /// something differs that has no reason.
     pub(super) fn differences(&self) -> Option<String> {
-        let first = self.differences.iter().take(DIFFERENCES_MAX).cloned();
-        (!self.differences.is_empty()).then(|| first.collect::<Vec<_>>().join("\n"))
+        let mut found: Vec<_> = self.differences.iter().take(DIFFERENCES_MAX).cloned().collect();
+        found.extend(self.arguments.places(false));
+        (!found.is_empty()).then(|| found.join("\n"))
     }
 
-    /// Compares all threads of a program.
+    /// Compares all threads of a program; of calls whose arguments are made up only the
+    /// strings.
     pub(super) fn program(
         &mut self,
-        name: &str,
+        (name, is_made_up): (&str, bool),
         traced: &[TracedThread],
         recorded: &[RecordedThread],
     ) {
@@ -121,28 +182,31 @@ impl Tally {
         for (place, thread) in traced.iter().enumerate() {
             let found: Vec<_> = recorded.iter().filter(|found| found.tid == thread.tid).collect();
             let [found] = found[..] else {
-                let message =
-                    format!("{name}: thread {} is there {} times", thread.tid, found.len());
-                self.differences.push(message);
+                self.differ(name, thread.tid, &format!("it is there {} times", found.len()));
                 continue;
             };
             self.threads += 1;
             // The first thread is the child of strace itself.
             let skipped = if place == 0 { found.before_exec } else { 0 };
             (0..skipped).for_each(|_| self.except(Exception::BeforeTheProgram));
-            if let Err(why) = self.thread(thread, found, skipped, traced) {
-                self.differences.push(format!("{name}: thread {}: {why}", thread.tid));
+            if let Err(why) = self.thread((name, is_made_up), thread, found, skipped, traced) {
+                self.differ(name, thread.tid, &why);
             }
         }
         for thread in recorded {
             if traced.iter().all(|found| found.tid != thread.tid) {
-                self.differences.push(format!("{name}: strace knows no thread {}", thread.tid));
+                self.differ(name, thread.tid, "strace knows no such thread");
             }
         }
     }
 
+    fn differ(&mut self, program: &str, tid: i32, why: &str) {
+        self.differences.push(format!("{program}: thread {tid}: {why}"));
+    }
+
     fn thread(
         &mut self,
+        (name, is_made_up): (&str, bool),
         traced: &TracedThread,
         recorded: &RecordedThread,
         skipped: usize,
@@ -159,17 +223,26 @@ impl Tally {
                 return Err(format!("call {place} is missing: {expected:?}"));
             };
             let is_killed = killed.contains(&Some(place + 1));
-            let pair = Pair { traced: expected, recorded: call, is_killed, program };
-            let agreed = pair.compare().map_err(|why| {
-                let from = place.saturating_sub(3);
-                let before = traced.calls[from..place].iter().map(|call| &call.name);
-                let before: Vec<_> = before.collect();
-                format!("call {place}, {why}\n  {pair}\n  after {before:?}")
-            })?;
+            let pair = Pair { traced: expected, recorded: call, is_killed, is_made_up, program };
             self.calls += 1;
-            self.failed += u64::from(matches!(expected.result, TracedResult::Error(_)));
-            self.strings += agreed.strings;
-            agreed.exceptions.into_iter().for_each(|exception| self.except(exception));
+            self.compat += u64::from(call["compat"] == true);
+            match pair.compare() {
+                Ok(agreed) => {
+                    self.failed += u64::from(matches!(expected.result, TracedResult::Error(_)));
+                    self.arguments.add(agreed.arguments);
+                    agreed.exceptions.into_iter().for_each(|exception| self.except(exception));
+                }
+                // Of two that are not the same call, the rest would not be either.
+                Err(why) if !pair.is_same_name() => {
+                    let from = place.saturating_sub(3);
+                    let before = traced.calls[from..place].iter().map(|call| &call.name);
+                    let before: Vec<_> = before.collect();
+                    return Err(format!("call {place}, {why}\n  {pair}\n  after {before:?}"));
+                }
+                Err(why) => {
+                    self.differ(name, traced.tid, &format!("call {place}, {why}\n  {pair}"))
+                }
+            }
         }
         self.unseen(&mut calls);
         if let Some(call) = calls.next() {
@@ -200,7 +273,7 @@ impl Tally {
 /// What two accounts of a call agreed on.
 #[derive(Default)]
 struct Agreed {
-    strings: u64,
+    arguments: Compared,
     exceptions: Vec<Exception>,
 }
 
@@ -210,6 +283,8 @@ struct Pair<'a> {
     recorded: &'a Value,
     /// Whether it is the last call of a thread, which may have been killed in it.
     is_killed: bool,
+    /// Whether its arguments mean nothing.
+    is_made_up: bool,
     /// All threads of the program.
     program: &'a [TracedThread],
 }
@@ -225,28 +300,42 @@ impl Pair<'_> {
         let mut agreed = Agreed::default();
         match self.compare_into(&mut agreed) {
             Err(_) if self.is_stale() => {
-                Ok(Agreed { strings: 0, exceptions: vec![Exception::KilledWhileAsked] })
+                let exceptions = vec![Exception::KilledWhileAsked];
+                Ok(Agreed { exceptions, ..Agreed::default() })
             }
             compared => compared.map(|()| agreed),
         }
     }
 
     fn compare_into(&self, agreed: &mut Agreed) -> Result<(), String> {
-        self.name(agreed)?;
-        self.strings(agreed)?;
+        if !self.is_same_name() {
+            return Err("the name".to_string());
+        }
+        if self.number().is_some() {
+            agreed.exceptions.push(Exception::NewerThanStrace);
+        } else {
+            agreed.arguments = match self.is_made_up {
+                true => arguments::compare_strings(self.traced, self.recorded),
+                false => arguments::compare(self.traced, self.recorded),
+            };
+            let mut differences = agreed.arguments.differences.iter();
+            if self.is_killed && differences.any(|found| explained::reason(found).is_none()) {
+                return Err("the arguments".to_string());
+            }
+        }
         self.result(agreed)
     }
 
-    fn name(&self, agreed: &mut Agreed) -> Result<(), String> {
-        let same = match self.traced.name.strip_prefix("syscall_0x") {
-            Some(digits) => {
-                agreed.exceptions.push(Exception::NewerThanStrace);
-                i64::from_str_radix(digits, 16)
-                    .is_ok_and(|nr| self.is_number(nr, self.found_name()))
-            }
+    /// The number of a call strace has no name for.
+    fn number(&self) -> Option<i64> {
+        i64::from_str_radix(self.traced.name.strip_prefix("syscall_0x")?, 16).ok()
+    }
+
+    fn is_same_name(&self) -> bool {
+        match self.number() {
+            Some(nr) => self.is_number(nr, self.found_name()),
             None => self.traced.name == self.found_name(),
-        };
-        if same { Ok(()) } else { Err("the name".to_string()) }
+        }
     }
 
     fn result(&self, agreed: &mut Agreed) -> Result<(), String> {
@@ -268,34 +357,6 @@ impl Pair<'_> {
         if same { Ok(()) } else { Err("the result".to_string()) }
     }
 
-    fn strings(&self, agreed: &mut Agreed) -> Result<(), String> {
-        let name = self.found_name();
-        let row = syscall::by_name(name);
-        for (place, expected) in self.traced.args.iter().enumerate() {
-            let arg = row.and_then(|row| row.args.get(place));
-            let is_read =
-                arg.is_some_and(|arg| matches!(arg.meaning, Meaning::Path | Meaning::Text));
-            let Some(arg) = arg.filter(|_| is_read) else {
-                let is_string = matches!(expected, TracedArg::Text(..));
-                if is_string && !BUFFERS.contains(&(name, place)) {
-                    return Err(format!("argument {place}, which strace knows as a string"));
-                }
-                continue;
-            };
-            let found = Found::of(&self.recorded["args"], arg.name);
-            let same = match expected {
-                TracedArg::Text(bytes, cut) => found == Found::Text(bytes.clone(), *cut),
-                TracedArg::Null => found == Found::Null,
-                TracedArg::Other(_) => found == Found::Unreadable,
-            };
-            if !same {
-                return Err(format!("the string {}, which is {found:?}", arg.name));
-            }
-            agreed.strings += u64::from(matches!(expected, TracedArg::Text(..)));
-        }
-        Ok(())
-    }
-
     /// Whether strace asked a thread that was just killed: it gets no answer, and
     /// prints what is left of the one before.
     fn is_stale(&self) -> bool {
@@ -306,7 +367,7 @@ impl Pair<'_> {
             TracedResult::Unseen if given_up(self.recorded) => {
                 let is_unread = || {
                     let mut args = self.traced.args.iter();
-                    args.any(|arg| matches!(arg, TracedArg::Other(text) if text.starts_with("0x")))
+                    args.any(|(_, arg)| matches!(arg, Traced::Word(word) if word.starts_with("0x")))
                 };
                 self.traced.name == NAMELESS
                     || self.traced.name == self.found_name() && is_unread()
@@ -344,33 +405,4 @@ fn given_up(call: &Value) -> bool {
 /// A number that may be too long for JSON.
 fn signed(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
-}
-
-/// What the recorder has of a string.
-#[derive(Debug, PartialEq, Eq)]
-enum Found {
-    Text(Vec<u8>, bool),
-    Null,
-    Unreadable,
-    Nothing,
-}
-
-impl Found {
-    fn of(args: &Value, name: &str) -> Found {
-        let twin = |suffix: &str| args.get(format!("{name}_{suffix}"));
-        let cut = twin("cut").is_some();
-        match (args.get(name), twin("hex")) {
-            (_, Some(hex)) => Found::Text(bytes(text(hex)), cut),
-            (Some(Value::String(text)), None) => Found::Text(text.clone().into_bytes(), cut),
-            (Some(Value::Null), None) if twin("unreadable").is_some() => Found::Unreadable,
-            (Some(Value::Null), None) => Found::Null,
-            _ => Found::Nothing,
-        }
-    }
-}
-
-/// The bytes behind hexadecimal digits.
-fn bytes(hex: &str) -> Vec<u8> {
-    let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
-    pairs.map(|pair| u8::from_str_radix(pair.expect("ASCII"), 16).expect("digits")).collect()
 }

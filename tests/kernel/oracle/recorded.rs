@@ -20,6 +20,27 @@ pub(super) struct RecordedThread {
     pub(super) end: Option<Value>,
     /// Programs it started.
     execs: usize,
+    /// The last one, until the call that started it.
+    words: Option<Value>,
+}
+
+impl RecordedThread {
+    /// The words of a new program are in an event of their own: the memory they were
+    /// in is gone when the call returns.
+    fn call(&mut self, mut call: Value) {
+        let is_exec = matches!(call["name"].as_str(), Some("execve" | "execveat"));
+        if is_exec
+            && call["ret"] == 0
+            && let Some(exec) = self.words.take()
+        {
+            for (from, to) in [("args", "argv"), ("args_cut", "argv_cut")] {
+                if let Some(words) = exec.get(from) {
+                    call["args"][to] = words.clone();
+                }
+            }
+        }
+        self.calls.push(call);
+    }
 }
 
 /// The thread `root` that the process `parent` made, and all that come from it,
@@ -52,6 +73,7 @@ pub(super) fn threads(events: &[Value], parent: i32, root: i32) -> Vec<RecordedT
                         thread.before_exec = thread.calls.len();
                     }
                     thread.execs += 1;
+                    thread.words = Some(event.clone());
                 }
             }
             "process_exit" => {
@@ -62,7 +84,7 @@ pub(super) fn threads(events: &[Value], parent: i32, root: i32) -> Vec<RecordedT
             }
             "syscall" => {
                 if let Some(place) = living.get(&tid) {
-                    threads[*place].calls.push(event.clone());
+                    threads[*place].call(event.clone());
                 }
             }
             _ => {}
