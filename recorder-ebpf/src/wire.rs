@@ -360,8 +360,14 @@ pub struct Reading {
     pub element_bytes: u16,
     /// Bytes kept at most, not more than [`MEMORY_BYTES_MAX`].
     pub bytes_max: u16,
+    /// Where `is_data`: bytes kept at most when the descriptor is a socket.
+    pub network_bytes_max: u16,
+    /// Not 0 for what a program reads and writes through the descriptor that is its
+    /// first argument: which it is decides how much is kept, and of what the kernel
+    /// tells about processes nothing is.
+    pub is_data: u8,
     /// Always 0.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 3],
 }
 
 const _: () = assert!(size_of::<Reading>() == 16);

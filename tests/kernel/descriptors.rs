@@ -22,12 +22,12 @@ pub(crate) fn state_of(file: &Path, arguments: &[&str]) -> Vec<Value> {
     let mut command = Command::new(binary());
     let command = command.arg("state").arg(file).args(arguments).args(["--format", "jsonl"]);
     let outcome = run(command).succeeded();
-    outcome.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    outcome.text().lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
 }
 
 /// What `/proc` says a process has open.
 fn by_proc(pid: i32) -> BTreeMap<i64, String> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").flatten();
     let names = entries.filter_map(|entry| {
         let fd: i64 = entry.file_name().to_str()?.parse().ok()?;
         Some((fd, fs::read_link(entry.path()).ok()?.to_str()?.to_string()))
@@ -38,8 +38,7 @@ fn by_proc(pid: i32) -> BTreeMap<i64, String> {
 /// What a snapshot says.
 fn by_snapshot(rows: &[Value], pid: i32) -> BTreeMap<i64, String> {
     let own = rows.iter().filter(|row| row["pid"] == pid && row["fd"].is_number());
-    own.map(|row| (row["fd"].as_i64().unwrap(), row["file"].as_str().unwrap().to_string()))
-        .collect()
+    own.filter_map(|row| Some((row["fd"].as_i64()?, row["file"].as_str()?.to_string()))).collect()
 }
 
 /// Sends a descriptor over a socket and receives it at the other end.

@@ -3,6 +3,7 @@
 use std::{
     ffi::CString,
     fs,
+    io::{Read as _, Write as _},
     os::unix::{
         fs::{FileExt as _, OpenOptionsExt as _},
         net::UnixStream,
@@ -152,6 +153,20 @@ fn masking_that_is_off_is_said_in_the_file() {
     assert_eq!((&info["privacy"]["mask"], &info["masked"]), (&"off".into(), &0.into()));
     let said = run(Command::new(binary()).arg("info").arg(&file)).succeeded();
     assert!(said.text().contains("NOTHING"), "{}", said.text());
+
+    // Switched on while it records, with a word of one's own.
+    let config = recorder.directory().join("recorder.toml");
+    fs::write(config, "[privacy]\nwords = [\"badge_number\"]\n").expect("a configuration");
+    recorder.signal(libc::SIGHUP);
+    wait_until("the new configuration", || recorder.log().contains("configuration read again"));
+    let arguments = ["tool", "--badge-number", "4711-aBcD-4711"].map(str::to_string).to_vec();
+    let secret = arguments[2].clone();
+    run_as(&Planted { kind: "badge", is_shaped: false, secret: secret.clone(), arguments });
+    let file = recorder.dump(&[]);
+    assert!(!has(&contents(&file), secret.as_bytes()));
+    let privacy = recorder.info(&file)["privacy"].clone();
+    assert_eq!((&privacy["mask"], &privacy["words"]), (&"partly".into(), &1.into()));
+    assert_eq!(privacy["masked"]["word"], 1);
 }
 
 /// Writes a title over the arguments of a process up to their last byte, so that what
@@ -160,8 +175,12 @@ fn write_title(pid: u32) {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
     let (_, fields) = stat.rsplit_once(')').expect("its name");
     // Fields 48 and 49 of proc_pid_stat(5); the state is field 3.
-    let places: Vec<u64> =
-        fields.split_whitespace().skip(45).take(2).map(|field| field.parse().unwrap()).collect();
+    let places: Vec<u64> = fields
+        .split_whitespace()
+        .skip(45)
+        .take(2)
+        .map(|field| field.parse().expect("a number"))
+        .collect();
     let memory = fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/mem"));
     let title = vec![b'x'; (places[1] - places[0]) as usize];
     memory.expect("its memory").write_all_at(&title, places[0]).expect("a title");
@@ -217,4 +236,41 @@ fn no_environment_is_in_the_file() {
         process.kill().expect("a process");
         process.wait().expect("a process");
     }
+}
+
+/// Data is kept where somebody asked for it, by class of descriptor, cut and masked; of
+/// what `/proc` says never; and the file says so.
+#[test]
+fn data_is_kept_by_class_when_it_is_asked_for() {
+    let contents_of = |arguments: &[&str]| {
+        let start = Start { arguments, ..Start::default() };
+        let recorder = RecorderProcess::start_in(TestDirectory::new(), &start);
+        let directory = TestDirectory::new();
+        let path = directory.join("file");
+        let written = "filedata-begins password=hunter2hunter2 and filedata-ends-late";
+        fs::write(&path, written).expect("a file");
+        fs::read(&path).expect("a file");
+        let (mut one, mut other) = UnixStream::pair().expect("sockets");
+        one.write_all(b"sockdata-begins and sockdata-ends-late").expect("a socket");
+        let mut buffer = [0; 64];
+        assert!(other.read(&mut buffer).expect("a socket") > 0);
+        let environment = ["-c", "cat /proc/self/environ >/dev/null"];
+        run(Command::new("/bin/sh").args(environment).env("MARK", "envmark-in-data"));
+        let file = recorder.dump(&[]);
+        (contents(&file), recorder.info(&file), recorder.status())
+    };
+    let kept = |contents: &[u8]| {
+        ["filedata-begins", "filedata-ends-late", "sockdata-begins", "sockdata-ends-late"]
+            .map(|word| has(contents, word.as_bytes()))
+    };
+    let (contents, info, _) = contents_of(&[]);
+    assert_eq!(kept(&contents), [false; 4]);
+    assert_eq!(info["privacy"].get("payload"), None);
+    let (contents, info, status) = contents_of(&["--snaplen", "file=4095,network=20"]);
+    assert_eq!(kept(&contents), [true, true, true, false]);
+    assert!(!has(&contents, b"hunter2hunter2") && !has(&contents, b"envmark-in-data"));
+    let payload = serde_json::json!({"file_bytes": 4095, "network_bytes": 20});
+    assert_eq!((&info["privacy"]["payload"], &status["privacy"]["payload"]), (&payload, &payload));
+    let (contents, ..) = contents_of(&["--snaplen", "network=4095"]);
+    assert_eq!(kept(&contents), [false, false, true, true]);
 }

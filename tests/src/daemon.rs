@@ -234,8 +234,20 @@ impl RecorderProcess {
     /// The events of a snapshot.
     #[track_caller]
     pub fn replay(&self, file: &Path, arguments: &[&str]) -> Vec<Value> {
+        self.replay_some(file, arguments, |_| true)
+    }
+
+    /// The events whose line is wanted: to parse a million takes much longer than to look
+    /// at their lines.
+    #[track_caller]
+    pub fn replay_some(
+        &self,
+        file: &Path,
+        arguments: &[&str],
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Vec<Value> {
         let outcome = replay_command(file, arguments, "jsonl").succeeded();
-        let lines = outcome.text().lines();
+        let lines = outcome.text().lines().filter(|line| is_wanted(line));
         lines.map(|line| serde_json::from_str(line).expect("one JSON object per line")).collect()
     }
 

@@ -20,8 +20,23 @@ use recorder_ebpf::{
     },
 };
 
+#[cfg(feature = "btf")]
+use super::files::data_class;
 use super::{STRING_READ_BYTES, bound, string_answer, syscall::Call};
 use crate::maps::{EXEC_PATHS, READINGS, SCRATCH_BYTES, SELECTED};
+
+/// Nobody's data: it is not known whose, or the environment may be in it.
+pub(super) const CLASS_NONE: u32 = 0;
+/// What lies in files, pipes and terminals.
+pub(super) const CLASS_FILE: u32 = 1;
+/// What goes over sockets.
+pub(super) const CLASS_NETWORK: u32 = 2;
+
+/// Whose data goes through a descriptor: this kernel does not say.
+#[cfg(not(feature = "btf"))]
+fn data_class(_fd: u32) -> u32 {
+    CLASS_NONE
+}
 
 /// How far the attachments of a record have come.
 #[derive(Clone, Copy)]
@@ -89,6 +104,17 @@ fn attach_one(
     if !when::holds(reading.when, ret) {
         return attaching;
     }
+    let mut bytes_max = reading.bytes_max;
+    if reading.is_data != 0 {
+        bytes_max = match data_class(word(scratch, 0) as u32) {
+            CLASS_FILE => bytes_max,
+            CLASS_NETWORK => reading.network_bytes_max,
+            _ => 0,
+        };
+        if bytes_max == 0 {
+            return attaching;
+        }
+    }
     let Some(memory) = memory_of(scratch, reading, arg, call, attaching.base) else {
         return attaching;
     };
@@ -104,7 +130,7 @@ fn attach_one(
             read_string(body, pointer, call, special)
         } else {
             let bytes = forget(scratch, 2, memory.bytes);
-            read_bytes(body, pointer, bytes, reading.bytes_max)
+            read_bytes(body, pointer, bytes, bytes_max)
         };
     let length = forget(scratch, 3, u64::from(length)) as u32;
     // SAFETY: `start` is below `RECORD_BYTES_MAX` and the buffer goes on for more

@@ -10,10 +10,16 @@ use recorder_ebpf::wire::{
 };
 
 use aya_ebpf::helpers::generated::{
-    bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user,
+    bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user,
 };
 
-use super::{attach::Attaching, bound, network::Address, read_field, syscall::Call};
+use super::{
+    attach::{Attaching, CLASS_FILE, CLASS_NETWORK, CLASS_NONE},
+    bound,
+    network::Address,
+    read_field,
+    syscall::Call,
+};
 use crate::maps::{
     CRED_EGID, CRED_EUID, CRED_GID, CRED_UID, DENTRY_HASHED, DENTRY_INODE, DENTRY_NAME,
     DENTRY_PARENT, FDTABLE_CLOSE_ON_EXEC, FDTABLE_FD, FDTABLE_MAX, FILE_DENTRY, FILE_FLAGS,
@@ -367,6 +373,38 @@ extern "C" fn describe(at: u32, place: u32) -> u32 {
         (*head).bytes = length as u16;
         scratch.wrapping_add(at as usize).cast::<FileHead>().write_unaligned(head.read());
         body + (length + 7 & !7)
+    }
+}
+
+/// Whose data goes through a descriptor. Files of `/proc` are nobody's: one of them is
+/// the environment of a process, which is never recorded.
+///
+/// A global function, see [`describe`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn data_class(fd: u32) -> u32 {
+    /// include/uapi/linux/magic.h
+    const PROC_SUPER_MAGIC: u32 = 0x9fa0;
+    if FILES_KNOWN.load() == 0 {
+        return CLASS_NONE;
+    }
+    let mut head = FileHead { fd: fd as i32, ..FileHead::default() };
+    // SAFETY: the current task, as a number: a pointer the verifier trusts is no argument
+    // of a global function. The helper checks every address.
+    unsafe {
+        let task = bpf_get_current_task() as *const u8;
+        let file = file_of(task, &raw mut head);
+        if file.is_null() {
+            return CLASS_NONE;
+        }
+        let inode = read_field::<u64>(file, FILE_INODE.load()) as *const u8;
+        let mode = u32::from(read_field::<u16>(inode, INODE_MODE.load()));
+        if mode & TYPE_MASK == TYPE_SOCKET {
+            return CLASS_NETWORK;
+        }
+        let super_block = read_field::<u64>(inode, INODE_SUPER_BLOCK.load()) as *const u8;
+        let magic = read_field::<u64>(super_block, SUPER_BLOCK_MAGIC.load()) as u32;
+        if magic == PROC_SUPER_MAGIC { CLASS_NONE } else { CLASS_FILE }
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     export::rfc3339,
     loss::{Ledger, Missing},
-    privacy::{MaskState, MaskedCounts, PrivacyFacts},
+    privacy::{MaskState, MaskedCounts, PayloadFacts, PrivacyFacts},
     snapshot::{Header, SnapshotReader},
     trigger::{ALSO_MAX, Trigger},
 };
@@ -269,6 +269,14 @@ pub(super) fn privacy_text(privacy: &PrivacyFacts, out: &mut Out) -> io::Result<
         writeln!(out, "masked    {} secrets", grouped(masked.total()))?;
     }
     kinds_text(masked, out)?;
+    let PayloadFacts { file_bytes, network_bytes } = privacy.payload;
+    if !privacy.payload.is_nothing() {
+        writeln!(
+            out,
+            "PAYLOAD   of each call up to {file_bytes} bytes of files and {network_bytes} bytes of \
+             the network are recorded"
+        )?;
+    }
     for scrub in &privacy.scrubs {
         let (total, program) = (grouped(scrub.masked.total()), printable(&scrub.program));
         let (words, texts) = (scrub.words, scrub.texts);

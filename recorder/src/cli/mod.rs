@@ -53,7 +53,7 @@ enum Command {
     Check(check::Arguments),
     /// Print the events of a snapshot in order, like strace
     Replay(replay::Arguments),
-    /// Print the processes, open files or sockets of a moment, like ps, lsof and ss
+    /// Print the processes, files or sockets of a moment, like ps and ss
     State(state::Arguments),
     /// Say what a snapshot is, what it covers and what it lost
     Info(info::Arguments),
@@ -61,7 +61,7 @@ enum Command {
     Verify(verify::Arguments),
     /// Write a snapshot again without what looks like a secret
     Scrub(scrub::Arguments),
-    /// List every kind of event, call, structure and flag, and what each field means
+    /// List every kind of event, call, structure and flag there is
     Fields(fields::Arguments),
 }
 

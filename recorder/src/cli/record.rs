@@ -26,11 +26,7 @@ use crate::{
     context,
     control::{self, CANARY_EVERY, Serving, SocketError, VISIT_AGE_MAX, Wanted},
     dispatch::{Dispatcher, Incoming},
-    event::{
-        capture::{Capture, DataKept},
-        syscall::Abi,
-        wire::CANARY_PID,
-    },
+    event::{capture::Capture, syscall::Abi, wire::CANARY_PID},
     loss::Missing,
     privacy::Privacy,
     privilege::{self, Confined, Confinement, Confining},
@@ -80,6 +76,9 @@ pub(super) struct Arguments {
     /// Also serve triggers and metrics on this address, such as 127.0.0.1:9774
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
+    /// Keep so many bytes of what programs read, write, send and receive [default: 0]
+    #[arg(long, value_name = "BYTES|file=BYTES,network=BYTES")]
+    snaplen: Option<String>,
     /// How the recorder's own log looks [default: text]
     #[arg(long, value_enum, value_name = "FORMAT")]
     log: Option<LogFormat>,
@@ -96,6 +95,7 @@ impl Arguments {
             socket: self.socket.clone(),
             snapshots: self.snapshots.clone(),
             listen: self.listen.clone(),
+            snaplen: self.snaplen.clone(),
             log: self.log,
             ..Settings::default()
         };
@@ -230,7 +230,7 @@ impl Started {
         let (firing, firings) = sync_channel(FIRINGS_MAX);
         let cpus = probe::possible_cpus().map_err(probe_failure)?;
         let ring_bytes = config.ring_bytes(u64::from(cpus));
-        let capture = Capture::new(native, DataKept::default());
+        let capture = Capture::new(native, config.data_kept);
         let (probes, rings) =
             probe::load(&capture, cpus, ring_bytes as u32).map_err(probe_failure)?;
         let since = Instant::now();
@@ -241,7 +241,7 @@ impl Started {
         }
         let ring_total_bytes = ring_bytes * u64::from(cpus);
         let limits = limits(config, ring_total_bytes);
-        let privacy = Privacy::new(config.privacy.clone());
+        let privacy = Privacy::recording(config.privacy.clone(), config.data_kept);
         if !config.privacy.mask {
             tracing::warn!("secrets are not masked: mask = false in [privacy]");
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     privacy::{Rules, check_words},
-    snapshot::{ScrubError, SnapshotReader, WriteError, scrub},
+    snapshot::{ScrubError, SnapshotReader, Wanted, WriteError, scrub},
 };
 
 /// Texts that may be asked for.
@@ -30,6 +30,9 @@ pub(super) struct Arguments {
     /// Also mask this text wherever it stands
     #[arg(long, value_name = "TEXT")]
     text: Vec<String>,
+    /// Also leave out what programs read, wrote, sent and received (record --snaplen)
+    #[arg(long)]
+    payload: bool,
     /// Scrub what is whole of a damaged file
     #[arg(long)]
     damaged: bool,
@@ -54,8 +57,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let reader = SnapshotReader::open(&arguments.input.file)?;
     let bar = progress(reader.bytes() * 2, false);
+    let wanted = Wanted { damaged: arguments.damaged, payload: arguments.payload };
     let to = (directory, name, arguments.force);
-    let scrubbed = scrub(&reader, rules, to, arguments.damaged, &mut |bytes| {
+    let scrubbed = scrub(&reader, rules, to, wanted, &mut |bytes| {
         bar.set_position(bytes);
     });
     bar.finish_and_clear();

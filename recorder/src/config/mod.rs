@@ -17,7 +17,7 @@ pub use words::parse_bytes;
 
 use crate::{
     clock::parse_duration_ns,
-    event::syscall::Abi,
+    event::{capture::DataKept, syscall::Abi},
     privacy,
     trigger::rule::{Rule, Rules},
 };
@@ -96,6 +96,8 @@ pub struct Settings {
     pub keep: KeepSettings,
     /// What is run when a snapshot is finished.
     pub hook: Option<HookSettings>,
+    /// How much is kept of what programs read, write, send and receive.
+    pub snaplen: Option<String>,
     /// What is masked.
     #[serde(default)]
     pub privacy: PrivacySettings,
@@ -156,6 +158,8 @@ pub struct RecorderConfig {
     pub names: Vec<String>,
     /// What triggers do.
     pub triggers: TriggerConfig,
+    /// How much is kept of what programs read, write, send and receive.
+    pub data_kept: DataKept,
     /// What is masked.
     pub privacy: privacy::Rules,
     rules: Vec<Rule>,
@@ -196,7 +200,9 @@ impl RecorderConfig {
         if let Some(address) = listen {
             check_listen(address, triggers.access.has_secret())?;
         }
+        let snaplen = said.snaplen.or(file.snaplen).unwrap_or_else(|| "0".to_string());
         let config = RecorderConfig {
+            data_kept: words::parse_snaplen(&snaplen).map_err(ConfigError::Value)?,
             window_ns,
             memory_bytes,
             socket: said.socket.or(file.socket).unwrap_or_else(|| SOCKET.into()),

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::clock::parse_duration_ns;
+use crate::{
+    clock::parse_duration_ns,
+    event::{capture::DataKept, wire::MEMORY_BYTES_MAX},
+};
 
 /// A duration such as `30s` or `5m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -68,9 +71,50 @@ pub fn parse_bytes(word: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{word}` is not an amount of bytes: write it like 256MiB or 1GiB"))
 }
 
+/// `64`, or `file=0,network=64`: bytes kept of the data of one call.
+pub(super) fn parse_snaplen(word: &str) -> Result<DataKept, String> {
+    let wrong = || {
+        format!(
+            "snaplen is `{word}`: write a number of bytes up to {MEMORY_BYTES_MAX}, or for each \
+             class like file=0,network=64"
+        )
+    };
+    let bytes = |number: &str| {
+        let bytes: u16 = number.trim().parse().ok()?;
+        (usize::from(bytes) <= MEMORY_BYTES_MAX).then_some(bytes)
+    };
+    if !word.contains('=') {
+        let bytes = bytes(word).ok_or_else(wrong)?;
+        return Ok(DataKept { file_bytes: bytes, network_bytes: bytes });
+    }
+    let mut kept = DataKept::default();
+    for part in word.split(',') {
+        let (class, number) = part.split_once('=').ok_or_else(wrong)?;
+        let bytes = bytes(number).ok_or_else(wrong)?;
+        match class.trim() {
+            "file" => kept.file_bytes = bytes,
+            "network" => kept.network_bytes = bytes,
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(kept)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_of_data_by_class() {
+        let kept = |file_bytes, network_bytes| Ok(DataKept { file_bytes, network_bytes });
+        assert_eq!(parse_snaplen("0"), kept(0, 0));
+        assert_eq!(parse_snaplen("64"), kept(64, 64));
+        assert_eq!(parse_snaplen("network=128"), kept(0, 128));
+        assert_eq!(parse_snaplen("file=4095, network=64"), kept(4095, 64));
+        for wrong in ["", "x", "4096", "-1", "file", "file=", "disk=3", "file=1,"] {
+            assert!(parse_snaplen(wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn amounts_of_memory() {

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Bytes of their own data that are kept of what programs read, write, send and receive;
-/// 0, the default, keeps none.
+/// 0, the default, keeps none. At most [`MEMORY_BYTES_MAX`] are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DataKept {
     /// Through descriptors: `read`, `write` and their like.
@@ -154,11 +154,17 @@ fn reading_of(meaning: Meaning, place: u8, abi: Abi, kept: DataKept) -> Option<R
             Reading { count_at, element_bytes, bytes_max, ..of_kind(kind, memory.when) }
         }
         Meaning::Data(class) => {
-            let bytes_max = kept.of(class);
-            if bytes_max == 0 {
+            let (bytes_max, network_bytes_max) = match class {
+                // What is read from a descriptor that is a socket is network all the same.
+                DataClass::File => (kept.of(class), kept.of(DataClass::Network)),
+                DataClass::Network => (kept.of(class), 0),
+            };
+            if bytes_max == 0 && network_bytes_max == 0 {
                 return None;
             }
-            Reading { bytes_max, ..of_kind(reading::RESULT, when::POSITIVE) }
+            let is_data = u8::from(class == DataClass::File);
+            let kind = of_kind(reading::RESULT, when::POSITIVE);
+            Reading { bytes_max, network_bytes_max, is_data, ..kind }
         }
         _ => return None,
     })
@@ -180,7 +186,7 @@ fn parts_of(layout: Layout, when: u8, abi: Abi) -> Vec<Reading> {
             narrow: u8::from(narrow),
             element_bytes: structure::bytes(part.layout, abi) as u16,
             bytes_max: part.bytes_max,
-            reserved: [0; 6],
+            ..Reading::default()
         }
     };
     structure::parts(layout).iter().map(of_part).collect()
@@ -300,6 +306,10 @@ mod tests {
         }
         let kept = DataKept { file_bytes: 0, network_bytes: 9999 };
         assert_eq!(read(kept, "sendto")[0].1.bytes_max, MEMORY_BYTES_MAX as u16);
+        // A descriptor may be a socket, and only the kernel knows.
+        let read = read(kept, "read")[0].1;
+        assert_eq!((read.is_data, read.bytes_max), (1, 0));
+        assert_eq!(read.network_bytes_max, MEMORY_BYTES_MAX as u16);
     }
 
     /// The last place of a row is for the selector, and its form has another plan.

@@ -16,6 +16,9 @@ use crate::event::{
     wire::{CALLS_COMPAT, when},
 };
 
+/// A call of the list, and its number on each architecture that has it.
+type Row<'a> = (&'a Syscall, BTreeMap<&'a str, u32>);
+
 /// The ABIs, as they are called in the list.
 const ABIS: [(&str, Abi); 3] =
     [("x86_64", Abi::X86_64), ("x86@32", Abi::X86), ("aarch64", Abi::Aarch64)];
@@ -186,7 +189,7 @@ impl Met {
 
     fn calls(&mut self) -> Vec<CallFields> {
         // A row that several ABIs have stands once, with its numbers.
-        let mut rows: BTreeMap<(&str, usize), (&Syscall, BTreeMap<&str, u32>)> = BTreeMap::new();
+        let mut rows: BTreeMap<(&str, usize), Row<'_>> = BTreeMap::new();
         for (name, abi) in ABIS {
             for nr in 0..CALLS_COMPAT {
                 let Some(row) = syscall::lookup(abi, i64::from(nr)) else { continue };

@@ -427,7 +427,9 @@ fn controls<'e>(bytes: &'e [u8], of: &Pointed<'e>, cut: bool) -> Shown<'e> {
         }
         let data = rest.get(head..length.min(rest.len())).unwrap_or_default();
         list.push(control(length, level, kind, data, of));
-        let Some(next) = rest.get(length.next_multiple_of(long)..) else { break };
+        // A length near the end of numbers has nothing behind it.
+        let next = length.checked_next_multiple_of(long).and_then(|next| rest.get(next..));
+        let Some(next) = next else { break };
         rest = next;
     }
     Shown::Items(list, cut)
@@ -542,7 +544,7 @@ mod tests {
                         0 => 0,
                         1 => 0xff,
                         _ => (seed.wrapping_mul(2_654_435_761).wrapping_add(fill * 97)
-                            ^ place as u32 * 31)
+                            ^ (place as u32 * 31))
                             .wrapping_mul(40_503)
                             .to_le_bytes()[1],
                     };

@@ -5,9 +5,12 @@ use std::ops::Range;
 
 use super::{Form, Masker, names, text};
 use crate::event::{
-    ATTACHMENTS_MAX, Attached, Call, Event, Kind, Meaning,
+    ATTACHMENTS_MAX, Attached, Call, Event, Layout, Meaning, structure,
     syscall::{self, Abi},
-    wire::{ATTACHMENT_FILES, COMM_BYTES, FileHead, SocketHead, attachment_flag},
+    wire::{
+        ATTACHMENT_FILES, ATTACHMENT_WAIT_CHANNEL, COMM_BYTES, FileHead, SocketHead,
+        attachment_flag,
+    },
 };
 
 /// `AF_UNIX`, include/linux/socket.h.
@@ -22,14 +25,22 @@ const MODE_SOCKET: u32 = 0o140_000;
 enum Holds {
     /// Nothing a process wrote.
     Nothing,
-    /// A string or a list.
-    Strings(Form),
+    /// A path.
+    Path,
+    /// A string that is none: it may be the name of what the next one is.
+    Text,
+    /// A list of arguments.
+    Arguments,
     /// The name of a thread: it may be the beginning of something longer.
     Comm,
     /// A socket address.
     Address,
     /// Files as the kernel resolved them.
     Files,
+    /// A key, all of it.
+    Key,
+    /// What a program read or wrote, or the beginning of it.
+    Data,
 }
 
 impl Masker {
@@ -51,11 +62,11 @@ impl Masker {
             let holds = holds(event, attached, native);
             let start = self.kept.len();
             // `fsconfig(fd, FSCONFIG_SET_STRING, "password", "x")`
-            let is_secret = follows_telling && holds == Holds::Strings(Form::Text);
+            let is_secret = follows_telling && holds == Holds::Text;
             if self.attachment(attached, holds, is_secret) {
                 *masked = Some(start..self.kept.len());
             }
-            follows_telling = holds == Holds::Strings(Form::Text)
+            follows_telling = holds == Holds::Text
                 && attached.bytes.len() <= names::NAME_BYTES_MAX
                 && names::telling(attached.bytes, names::Place::Assignment, &self.rules.words)
                     .is_some();
@@ -81,14 +92,24 @@ impl Masker {
         let is_cut = attached.flags & attachment_flag::CUT != 0;
         match holds {
             Holds::Nothing => false,
-            Holds::Strings(Form::Text)
-                if is_secret && !text::is_plain(bytes, super::Secret::Password, false) =>
-            {
+            Holds::Key if bytes.is_empty() || super::spans::is_masked(bytes) => false,
+            Holds::Key => {
+                self.privacy.count(super::Secret::Key);
+                self.kept.extend_from_slice(super::MARKER);
+                true
+            }
+            Holds::Text if is_secret && !text::is_plain(bytes, super::Secret::Password, false) => {
                 self.privacy.count(super::Secret::Password);
                 self.kept.extend_from_slice(super::MARKER);
                 true
             }
-            Holds::Strings(form) => self.keep(bytes, form, is_cut),
+            Holds::Data if is_environment(bytes, is_cut) && !super::spans::is_masked(bytes) => {
+                self.privacy.count(super::Secret::Environment);
+                self.kept.extend_from_slice(super::MARKER);
+                true
+            }
+            Holds::Path | Holds::Text | Holds::Data => self.keep(bytes, Form::Text, is_cut),
+            Holds::Arguments => self.keep(bytes, Form::Arguments, is_cut),
             Holds::Comm => {
                 let comm = attached.text();
                 self.keep(comm, Form::Text, comm.len() + 1 >= COMM_BYTES)
@@ -212,26 +233,112 @@ fn half(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
+/// Whether an attachment is data of a program: what it read, wrote, sent or received.
+pub fn is_payload(event: &Event<'_>, attached: &Attached<'_>, native: Abi) -> bool {
+    let Some(call) = Call::of(event) else { return false };
+    let row = syscall::lookup(call.abi(native), call.nr());
+    let args = row.map(|row| row.args_of(call.args())).unwrap_or_default();
+    let arg = args.get(usize::from(attached.index));
+    arg.is_some_and(|arg| matches!(arg.meaning, Meaning::Data(_)))
+}
+
 fn holds(event: &Event<'_>, attached: &Attached<'_>, native: Abi) -> Holds {
-    let meaning = match Call::of(event) {
-        Some(_) if attached.index == ATTACHMENT_FILES => return Holds::Files,
-        Some(call) => {
-            let row = syscall::lookup(call.abi(native), call.nr());
-            row.and_then(|row| row.args.get(usize::from(attached.index))).map(|arg| arg.meaning)
-        }
-        None => {
-            let schema = event.kind.schema().attachments;
-            schema.get(usize::from(attached.index)).map(|attachment| attachment.meaning)
-        }
+    let Some(call) = Call::of(event) else {
+        let schema = event.kind.schema().attachments;
+        let meaning = schema.get(usize::from(attached.index)).map(|found| found.meaning);
+        return meaning.map_or(Holds::Nothing, holds_of);
     };
+    if attached.index == ATTACHMENT_FILES {
+        return Holds::Files;
+    }
+    // See `wire::attachment_part`.
+    let (place, part) = (attached.index & 7, attached.index >> 3);
+    let row = syscall::lookup(call.abi(native), call.nr());
+    let args = row.map(|row| row.args_of(call.args())).unwrap_or_default();
+    let meaning = args.get(usize::from(place)).map(|arg| arg.meaning);
     match meaning {
-        Some(Meaning::Path | Meaning::Text) => Holds::Strings(Form::Text),
-        Some(Meaning::Argv) => Holds::Strings(Form::Arguments),
-        Some(Meaning::Comm) => Holds::Comm,
-        Some(Meaning::Sockaddr | Meaning::SockaddrOut) => Holds::Address,
-        Some(Meaning::File) => Holds::Files,
+        Some(Meaning::Memory(memory)) if part > 0 => {
+            let parts = structure::parts(memory.layout);
+            let part = parts.iter().find(|one| one.number == part);
+            part.map_or(Holds::Nothing, |part| holds_layout(part.layout))
+        }
+        Some(Meaning::Memory(_)) if place == 3 && is_key(row, call.args()) => Holds::Key,
+        // `PR_SET_NAME`: the kernel takes fifteen bytes of it.
+        Some(Meaning::Text) if row.is_some_and(|row| row.name == "prctl") => Holds::Comm,
+        Some(meaning) if part == 0 => holds_of(meaning),
         // A string in a place that has no meaning in our tables is still one.
-        None if event.kind == Kind::Syscall && attached.index < 6 => Holds::Strings(Form::Text),
+        None if attached.index < ATTACHMENT_WAIT_CHANNEL => Holds::Path,
         _ => Holds::Nothing,
+    }
+}
+
+/// Whether data is an environment that a program copies as it lies in memory: a program
+/// that reads one from `/proc`, of which nothing is kept, often writes it somewhere.
+fn is_environment(data: &[u8], is_cut: bool) -> bool {
+    let is_variable = |part: &[u8]| {
+        let name = part.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_');
+        let name = name.count();
+        let begins = part.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
+        begins && part.get(name) == Some(&b'=')
+    };
+    let mut parts = data.split(|byte| *byte == 0);
+    let first = parts.next().unwrap_or_default();
+    let is_alone = first.len() == data.len();
+    if is_alone {
+        // Of one that was cut within its first variable.
+        return is_cut && is_variable(first) && memchr::memchr(b'\n', first).is_none();
+    }
+    parts.any(is_variable)
+}
+
+fn holds_of(meaning: Meaning) -> Holds {
+    match meaning {
+        Meaning::Path => Holds::Path,
+        Meaning::Text => Holds::Text,
+        Meaning::Data(_) => Holds::Data,
+        Meaning::Argv => Holds::Arguments,
+        Meaning::Comm => Holds::Comm,
+        Meaning::Sockaddr | Meaning::SockaddrOut => Holds::Address,
+        Meaning::File => Holds::Files,
+        Meaning::Memory(memory) => holds_layout(memory.layout),
+        _ => Holds::Nothing,
+    }
+}
+
+fn holds_layout(layout: Layout) -> Holds {
+    match layout {
+        Layout::Words => Holds::Path,
+        Layout::SocketAddress => Holds::Address,
+        _ => Holds::Nothing,
+    }
+}
+
+/// Whether the value of a `setsockopt(2)` is the key of a cipher: all of it is a secret.
+/// Numbers of include/linux/socket.h and include/uapi/linux/tcp.h, Linux 6.18.
+fn is_key(row: Option<&syscall::Syscall>, args: &[u64]) -> bool {
+    const SOL_TCP: u32 = 6;
+    const SOL_ALG: u32 = 279;
+    const SOL_TLS: u32 = 282;
+    // TCP_MD5SIG, TCP_MD5SIG_EXT, TCP_FASTOPEN_KEY, TCP_AO_ADD_KEY.
+    const TCP_KEYS: [u32; 4] = [14, 32, 33, 38];
+    let value = |place: usize| args.get(place).copied().unwrap_or_default() as u32;
+    row.is_some_and(|row| row.name == "setsockopt")
+        && (matches!(value(1), SOL_ALG | SOL_TLS)
+            || value(1) == SOL_TCP && TCP_KEYS.contains(&value(2)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copied_environment_is_known() {
+        for data in [&b"A=1\0B=2\0"[..], b"rt of a value\0HOME=/root\0", b"\0PATH=/bin"] {
+            assert!(is_environment(data, false), "{}", data.escape_ascii());
+        }
+        assert!(is_environment(b"LS_COLORS=rs=0:di=01", true));
+        for data in [&b"a=1\nb=2\n"[..], b"GET / HTTP/1.1", b"\0\0\0\x01=", b"", b"x=1"] {
+            assert!(!is_environment(data, false), "{}", data.escape_ascii());
+        }
     }
 }

@@ -65,9 +65,29 @@ pub struct PrivacyFacts {
     pub words: u64,
     /// What was masked since the recording began, until this file was made.
     pub masked: MaskedCounts,
+    /// What is kept of what programs read, write, send and receive.
+    #[serde(skip_serializing_if = "PayloadFacts::is_nothing")]
+    pub payload: PayloadFacts,
     /// What was masked in it later, by whom, the last one last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scrubs: Vec<ScrubFacts>,
+}
+
+/// Bytes kept of the data of each call, by class; 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PayloadFacts {
+    /// Of what is read and written.
+    pub file_bytes: u16,
+    /// Of what is sent and received.
+    pub network_bytes: u16,
+}
+
+impl PayloadFacts {
+    /// Whether none is kept.
+    pub fn is_nothing(&self) -> bool {
+        *self == PayloadFacts::default()
+    }
 }
 
 /// The most scrubs a file tells of; of more the last ones.
@@ -87,4 +107,12 @@ pub struct ScrubFacts {
     pub texts: u64,
     /// What was masked.
     pub masked: MaskedCounts,
+    /// How many pieces of data of programs were left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub payload_left_out: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

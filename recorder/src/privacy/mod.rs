@@ -10,6 +10,7 @@
 
 mod arguments;
 mod event;
+pub use event::is_payload;
 mod facts;
 mod names;
 mod programs;
@@ -24,9 +25,11 @@ use std::sync::{
 
 use memchr::{memchr3, memmem};
 
-pub use facts::{MaskState, MaskedCounts, PrivacyFacts, SCRUBS_MAX, ScrubFacts};
+pub use facts::{MaskState, MaskedCounts, PayloadFacts, PrivacyFacts, SCRUBS_MAX, ScrubFacts};
 pub use spans::MARKER;
 use spans::{Piece, Spans};
+
+use crate::event::capture::DataKept;
 
 /// What the rules are called that this program masks by: it goes up when they find more.
 pub const RULES_VERSION: u32 = 1;
@@ -104,11 +107,13 @@ pub enum Secret {
     Word,
     /// A text somebody wanted out of a file.
     Text,
+    /// The environment of a process in data of another.
+    Environment,
 }
 
 impl Secret {
     /// Every kind.
-    pub const ALL: [Secret; 30] = [
+    pub const ALL: [Secret; 31] = [
         Secret::Password,
         Secret::Token,
         Secret::Secret,
@@ -139,6 +144,7 @@ impl Secret {
         Secret::OtherToken,
         Secret::Word,
         Secret::Text,
+        Secret::Environment,
     ];
 
     /// Its name in files, in `info` and in metrics.
@@ -174,6 +180,7 @@ impl Secret {
             Secret::OtherToken => "other_token",
             Secret::Word => "word",
             Secret::Text => "text",
+            Secret::Environment => "environment",
         }
     }
 }
@@ -224,12 +231,20 @@ pub struct Privacy {
     masked: [AtomicU64; Secret::ALL.len()],
     /// How often masking was on, and off, when rules were set.
     states: [AtomicU64; 2],
+    payload: PayloadFacts,
 }
 
 impl Privacy {
     /// These rules, and nothing masked yet.
     pub fn new(rules: Rules) -> Arc<Privacy> {
+        Privacy::recording(rules, DataKept::default())
+    }
+
+    /// The same for a recording that keeps so much of the data of programs.
+    pub fn recording(rules: Rules, kept: DataKept) -> Arc<Privacy> {
+        let DataKept { file_bytes, network_bytes } = kept;
         let privacy = Privacy {
+            payload: PayloadFacts { file_bytes, network_bytes },
             states: [u64::from(!rules.mask), u64::from(rules.mask)].map(AtomicU64::new),
             rules: Mutex::new(Arc::new(rules)),
             generation: AtomicU64::new(0),
@@ -291,6 +306,7 @@ impl Privacy {
             rules: RULES_VERSION,
             words: rules.words.len() as u64,
             masked: self.masked(),
+            payload: self.payload,
             ..PrivacyFacts::default()
         }
     }

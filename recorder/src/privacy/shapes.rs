@@ -238,13 +238,20 @@ fn token(piece: &Piece<'_>, at: usize) -> Option<(usize, Secret)> {
 /// `header.claims.signature`, all base64 for URLs; the header begins `{"`. An empty
 /// signature is one.
 fn jwt(piece: &Piece<'_>, rest: &[u8]) -> Option<usize> {
-    let length = rest.iter().take_while(|byte| Body::Dotted.has(**byte)).count();
-    let body = rest.get(..length)?;
-    let is_cut = piece.is_cut && length == rest.len();
-    let mut parts = body.split(|byte| *byte == b'.');
-    let header = parts.next()?.len();
-    let claims = parts.next().map_or(0, <[u8]>::len);
-    ((header >= 10 && claims >= 4) || (is_cut && header >= 6)).then_some(length)
+    let part = |from: usize| {
+        let rest = rest.get(from..).unwrap_or_default();
+        rest.iter().take_while(|byte| Body::Url.has(**byte)).count()
+    };
+    let header = part(0);
+    if header < 6 {
+        return None;
+    }
+    let claims = if rest.get(header) == Some(&b'.') { part(header + 1) } else { 0 };
+    let is_cut = piece.is_cut && header + 1 + claims >= rest.len();
+    if !is_cut && (header < 10 || claims < 4) {
+        return None;
+    }
+    Some(rest.iter().take_while(|byte| Body::Dotted.has(**byte)).count())
 }
 
 /// What stands between the lines that begin and end a private key. A key that ends
@@ -277,7 +284,7 @@ fn azure(piece: &Piece<'_>, spans: &mut Spans) {
         let Some(start) = found.checked_sub(4) else { continue };
         let head = piece.bytes.get(start..found).unwrap_or_default();
         let body = piece.bytes.get(found + 2..).unwrap_or_default();
-        let length = body.iter().take_while(|byte| Body::Azure.has(**byte)).count();
+        let length = body.iter().take(64).take_while(|byte| Body::Azure.has(**byte)).count();
         let is_cut = piece.is_cut && length == body.len();
         if head.iter().all(|byte| Body::Azure.has(*byte)) && (length >= 31 || is_cut) {
             spans.add(piece, start..found + 2 + length, Secret::Azure);
@@ -312,10 +319,11 @@ fn webhooks(piece: &Piece<'_>, spans: &mut Spans) {
 fn telegram(piece: &Piece<'_>, spans: &mut Spans) {
     for colon in memchr::memchr_iter(b':', piece.bytes) {
         let before = piece.bytes.get(..colon).unwrap_or_default();
-        let digits = before.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = before.iter().rev().take(16).take_while(|byte| byte.is_ascii_digit()).count();
         let body = piece.bytes.get(colon + 1..).unwrap_or_default();
         let length = body.iter().take_while(|byte| Body::Url.has(**byte)).count();
-        if (8..=12).contains(&digits) && (30..=40).contains(&length) && looks_random(body) {
+        let token = body.get(..length).unwrap_or_default();
+        if (8..=12).contains(&digits) && (30..=40).contains(&length) && looks_random(token) {
             spans.add(piece, colon - digits..colon + 1 + length, Secret::OtherToken);
         }
     }

@@ -12,6 +12,10 @@ use super::{
     spans::{Piece, Spans, is_masked},
 };
 
+/// How far the end of a value is looked for; what has none by then is masked to the end
+/// of the string.
+const VALUE_BYTES_MAX: usize = 1024;
+
 /// How the credentials of a header begin; the word stays.
 const SCHEMES: &[&str] = &[
     "basic",
@@ -71,11 +75,17 @@ const FILES: &[&[u8]] =
 /// Finds every secret of a piece.
 pub(super) fn find(piece: &Piece<'_>, words: &[Vec<u8>], spans: &mut Spans) {
     shapes::find(piece, spans);
+    // What stands in a value that is masked anyway is not looked at: a string of nothing
+    // but names would take time by the square of its length.
+    let mut covered = 0;
     for at in memchr2_iter(b'=', b':', piece.bytes) {
+        if at < covered {
+            continue;
+        }
         if piece.bytes.get(at..at + 3) == Some(b"://") {
             url(piece, at, spans);
-        } else {
-            assignment(piece, Sign { at, bytes: 1 }, words, spans);
+        } else if let Some(end) = assignment(piece, Sign { at, bytes: 1 }, words, spans) {
+            covered = end;
         }
     }
     if memchr(b'%', piece.bytes).is_some() {
@@ -144,15 +154,21 @@ fn name_before(bytes: &[u8], sign: Sign) -> Option<Name<'_>> {
     Some(Name { name, start, before: before(start), is_quoted, is_apart: apart > 0 })
 }
 
-/// `name=value`, `name: value`, `"name": "value"`.
-fn assignment(piece: &Piece<'_>, sign: Sign, words: &[Vec<u8>], spans: &mut Spans) {
+/// `name=value`, `name: value`, `"name": "value"`. Answers where a value ends that is
+/// a secret.
+fn assignment(
+    piece: &Piece<'_>,
+    sign: Sign,
+    words: &[Vec<u8>],
+    spans: &mut Spans,
+) -> Option<usize> {
     let bytes = piece.bytes;
-    let Some(name) = name_before(bytes, sign) else { return };
+    let name = name_before(bytes, sign)?;
     let at = sign.at + sign.bytes;
     let is_colon = bytes.get(sign.at) == Some(&b':');
     if is_colon && (bytes.get(at) == Some(&b':') || name.before == Some(b':')) {
         // A path of modules.
-        return;
+        return None;
     }
     let before = bytes.get(..name.start).unwrap_or_default();
     let is_query = matches!(name.before, Some(b'?' | b'&' | b'#' | b';'))
@@ -161,16 +177,15 @@ fn assignment(piece: &Piece<'_>, sign: Sign, words: &[Vec<u8>], spans: &mut Span
         || before.ends_with(b"%3F")
         || before.ends_with(b"%3f");
     let place = if is_query { Place::Query } else { Place::Assignment };
-    let Some(secret) = telling(name.name, place, words) else { return };
-    let is_ours = |value: &Range<usize>| {
-        let said = bytes.get(value.clone()).unwrap_or_default();
-        !is_plain(said, secret, piece.is_line || name.is_apart)
-    };
-    if let Some(value) =
-        value(piece, at, &name, Kind { secret, is_colon, is_query }).filter(is_ours)
-    {
-        spans.add(piece, value, secret);
+    let secret = telling(name.name, place, words)?;
+    let value = value(piece, at, &name, Kind { secret, is_colon, is_query })?;
+    let said = bytes.get(value.clone()).unwrap_or_default();
+    if is_plain(said, secret, piece.is_line || name.is_apart) {
+        return None;
     }
+    let end = value.end;
+    spans.add(piece, value, secret);
+    Some(end)
 }
 
 /// What decides how far a value goes.
@@ -241,12 +256,13 @@ fn end_of_argument(bytes: &[u8], at: usize) -> usize {
 
 fn end_of_line(bytes: &[u8], at: usize, opener: Option<u8>) -> usize {
     let rest = bytes.get(at..).unwrap_or_default();
+    let near = rest.get(..rest.len().min(VALUE_BYTES_MAX)).unwrap_or_default();
     let ends = |byte: &u8| {
         matches!(byte, b'\n' | b'\r')
             || (is_quote(opener) && Some(*byte) == opener)
             || (opener.is_some() && !is_quote(opener) && matches!(byte, b'"' | b'\''))
     };
-    at + rest.iter().position(ends).unwrap_or(rest.len())
+    at + near.iter().position(ends).unwrap_or(rest.len())
 }
 
 /// The closing quotation mark, or the end.
@@ -273,7 +289,8 @@ fn end_of_value(piece: &Piece<'_>, at: usize, kind: Kind) -> usize {
         b'/' => piece.is_path && !kind.is_query,
         _ => false,
     };
-    let end = rest.iter().enumerate().position(|(place, byte)| ends(place, *byte));
+    let near = rest.iter().take(VALUE_BYTES_MAX).enumerate();
+    let end = near.into_iter().position(|(place, byte)| ends(place, *byte));
     at + end.unwrap_or(rest.len())
 }
 
@@ -334,6 +351,7 @@ fn url(piece: &Piece<'_>, at: usize, spans: &mut Spans) {
     let bytes = piece.bytes;
     let start = at + 3;
     let rest = bytes.get(start..).unwrap_or_default();
+    let rest = rest.get(..rest.len().min(VALUE_BYTES_MAX)).unwrap_or_default();
     let is_end = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'"' | b'\'' | b'<' | b'>');
     let word = rest.get(..rest.iter().position(is_end).unwrap_or(rest.len())).unwrap_or_default();
     let is_cut = piece.is_cut && word.len() == rest.len();

@@ -41,7 +41,6 @@ pub struct Tally {
 }
 
 /// What a record is.
-#[expect(clippy::large_enum_variant, reason = "nearly every record is an event, and none is kept")]
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are events; a box is an allocation each")]
 pub enum Record<'r> {

@@ -18,7 +18,7 @@ use crate::{
 
 pub use layout::{EXTENSION, FORMAT_VERSION};
 pub use read::{BlockEntry, Damage, SnapshotError, SnapshotReader, Verdict, verify};
-pub use scrub::{ScrubError, Scrubbed, scrub};
+pub use scrub::{ScrubError, Scrubbed, Wanted, scrub};
 pub use write::{Contents, Target, WriteError, Written, remove_leftovers, snapshot_name, write};
 
 /// How far back each class of events goes, in nanoseconds of the kernel's clock.

@@ -14,7 +14,9 @@ use super::{
 use crate::{
     event::{Attached, Class, Event, syscall::Abi},
     loss::Missing,
-    privacy::{MaskedCounts, Masker, Privacy, Rules, SCRUBS_MAX, ScrubFacts},
+    privacy::{
+        MaskedCounts, Masker, PayloadFacts, Privacy, Rules, SCRUBS_MAX, ScrubFacts, is_payload,
+    },
     window::{SealedBlock, codec::DecodedBlock, sealed_of},
 };
 
@@ -72,6 +74,15 @@ pub struct Scrubbed {
     pub complaints: Vec<String>,
 }
 
+/// What else is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of a damaged file what is whole.
+    pub damaged: bool,
+    /// Nothing of what programs read, wrote, sent and received.
+    pub payload: bool,
+}
+
 /// A whole block, and what becomes of it.
 struct Looked {
     entry: BlockEntry,
@@ -79,14 +90,13 @@ struct Looked {
 }
 
 /// Writes what is in `reader` without what `rules` mask as `name` into `directory`, where
-/// it replaces a file only when `replace`. Of a damaged file what is whole, when
-/// `allow_damaged`. `progress` is called with the bytes looked at, of twice as many as
+/// it replaces a file only when `replace`. `progress` is called with the bytes looked at, of twice as many as
 /// there are: all blocks are read twice, because the counts stand before them.
 pub fn scrub(
     reader: &SnapshotReader,
     rules: Rules,
     (directory, name, replace): (&Path, &str, bool),
-    allow_damaged: bool,
+    Wanted { damaged: allow_damaged, payload }: Wanted,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Scrubbed, ScrubError> {
     let asked = Instant::now();
@@ -96,7 +106,14 @@ pub fn scrub(
     let privacy = Privacy::new(rules);
     let mut masker = privacy.masker();
     let mut complaints = reader.complaints().to_vec();
-    let looked = look(reader, &mut masker, native, &mut complaints, progress);
+    let mut left_out = 0;
+    let mut drop_of = |event: &Event<'_>| {
+        let attached = event.attached().iter();
+        let count = attached.filter(|one| payload && is_payload(event, one, native)).count();
+        left_out += count as u64;
+        count > 0
+    };
+    let looked = look(reader, &mut masker, native, &mut drop_of, &mut complaints, progress);
     if let Some(first) = complaints.first().filter(|_| !allow_damaged) {
         return Err(ScrubError::Damaged(
             reader.path().to_path_buf(),
@@ -107,11 +124,15 @@ pub fn scrub(
     header.each_text(&mut |text| masker.mask_string(text));
     note_damage(&mut header, &looked, &complaints);
     let masked = privacy.masked();
-    note_scrub(&mut header, words, texts.len() as u64, masked.clone());
+    if payload {
+        header.privacy.payload = PayloadFacts::default();
+    }
+    note_scrub(&mut header, [words, texts.len() as u64, left_out], masked.clone());
     check_header(&header, &texts)?;
 
     let target = Target::create(directory).map_err(ScrubError::Write)?;
-    let mut again = Again { reader, masker: &mut masker, native, bytes: reader.bytes(), progress };
+    let bytes = reader.bytes();
+    let mut again = Again { reader, masker: &mut masker, native, payload, bytes, progress };
     let blocks = looked.iter().flat_map(|looked| again.blocks(looked));
     let failed = |error| ScrubError::Write(WriteError::File(directory.join(name), error));
     write_frames(target.file(), &header, blocks, asked).map_err(failed)?;
@@ -124,6 +145,7 @@ fn look(
     reader: &SnapshotReader,
     masker: &mut Masker,
     native: Abi,
+    drop_of: &mut dyn FnMut(&Event<'_>) -> bool,
     complaints: &mut Vec<String>,
     progress: &mut dyn FnMut(u64),
 ) -> Vec<Looked> {
@@ -133,6 +155,7 @@ fn look(
             Ok(block) => {
                 let mut has_secret = false;
                 for event in block.events() {
+                    has_secret |= drop_of(&event);
                     has_secret |= masker.event(&event, native) != event;
                 }
                 looked.push(Looked { entry: *entry, has_secret });
@@ -149,6 +172,7 @@ struct Again<'r> {
     reader: &'r SnapshotReader,
     masker: &'r mut Masker,
     native: Abi,
+    payload: bool,
     bytes: u64,
     progress: &'r mut dyn FnMut(u64),
 }
@@ -176,7 +200,9 @@ impl Again<'_> {
         // An event lives as long as the masker's buffer, so each is kept as it is made.
         let mut kept = Kept::default();
         for event in block.events() {
-            kept.push(&self.masker.event(&event, self.native));
+            let native = self.native;
+            let event = self.masker.event(&event, native);
+            kept.push(&event, |one| !self.payload || !is_payload(&event, one, native));
         }
         sealed_of(kept.events(), block.class, block.cpu)
     }
@@ -194,9 +220,9 @@ struct Kept {
 }
 
 impl Kept {
-    fn push(&mut self, event: &Event<'_>) {
+    fn push(&mut self, event: &Event<'_>, keeps: impl Fn(&Attached<'_>) -> bool) {
         let mut attached = Vec::with_capacity(event.attached().len());
-        for one in event.attached() {
+        for one in event.attached().iter().filter(|one| keeps(one)) {
             let start = self.bytes.len();
             self.bytes.extend_from_slice(one.bytes);
             attached.push((one.index, one.flags, start..self.bytes.len()));
@@ -230,7 +256,11 @@ fn note_damage(header: &mut Header, looked: &[Looked], complaints: &[String]) {
     });
 }
 
-fn note_scrub(header: &mut Header, words: u64, texts: u64, masked: MaskedCounts) {
+fn note_scrub(
+    header: &mut Header,
+    [words, texts, payload_left_out]: [u64; 3],
+    masked: MaskedCounts,
+) {
     let scrubs = &mut header.privacy.scrubs;
     scrubs.push(ScrubFacts {
         program: format!("recorder {}", env!("CARGO_PKG_VERSION")),
@@ -238,6 +268,7 @@ fn note_scrub(header: &mut Header, words: u64, texts: u64, masked: MaskedCounts)
         words,
         texts,
         masked,
+        payload_left_out,
     });
     let more = scrubs.len().saturating_sub(SCRUBS_MAX);
     scrubs.drain(..more);

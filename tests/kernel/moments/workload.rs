@@ -187,7 +187,7 @@ pub(super) fn run(stage: &Stage, seed: u64, mark: i32) -> i32 {
 
 /// A worker: does what the others do, and makes threads and processes with threads.
 fn work(stage: &Stage, seed: u64, number: u64) {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         // SAFETY: a number.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
     }

@@ -15,7 +15,28 @@ const NAMED: &[(&str, &str, &str)] = &[
 ];
 
 /// One name of strace for what the kernel's headers call by several, and the other way.
-const NAMES: &[(&str, &str)] = &[("STATX_ALL", "STATX_BASIC_STATS|STATX_BTIME"), ("RTMIN", "RT_0")];
+const NAMES: &[(&str, &str)] =
+    &[("STATX_ALL", "STATX_BASIC_STATS|STATX_BTIME"), ("RTMIN", "RT_0"), ("SIGRTMIN", "SIGRT_0")];
+
+/// Members that are not recorded: the times of files, and what `statx` has behind them.
+/// They are most of the bytes that differ from file to file.
+const UNRECORDED_MEMBERS: [&str; 15] = [
+    "st_atime",
+    "st_atime_nsec",
+    "st_mtime",
+    "st_mtime_nsec",
+    "st_ctime",
+    "st_ctime_nsec",
+    "stx_atime",
+    "stx_btime",
+    "stx_ctime",
+    "stx_mtime",
+    "stx_rdev_major",
+    "stx_rdev_minor",
+    "stx_dev_major",
+    "stx_dev_minor",
+    "stx_mnt_id",
+];
 
 /// Suffixes of what stands beside a value in JSON.
 const TWINS: [&str; 5] = ["_hex", "_cut", "_unreadable", "_file", "_full"];
@@ -42,6 +63,8 @@ pub(super) struct Compared {
     pub(super) values: u64,
     /// Descriptors whose files were compared.
     pub(super) files: u64,
+    /// Members of structures that the recorder does not keep.
+    pub(super) unrecorded: u64,
     /// Strings up to a NUL among the values.
     pub(super) strings: u64,
     /// Those arguments in which something differs, with the first thing that does.
@@ -331,6 +354,9 @@ impl Walk<'_> {
         for (name, value) in members {
             match value {
                 Traced::More => {}
+                _ if UNRECORDED_MEMBERS.contains(&name.as_str()) && found.get(name).is_none() => {
+                    self.compared.unrecorded += 1;
+                }
                 // What a call is made of: `inet_pton(...)`.
                 _ if name.is_empty() => self.differ(place, value, found),
                 _ => self.member(&format!("{place}.{name}"), value, found, name),

@@ -77,6 +77,7 @@ pub(super) struct Arguments {
     pub(super) all: u64,
     pub(super) differ: u64,
     unrecorded: u64,
+    unrecorded_members: u64,
     values: u64,
     strings: u64,
     files: u64,
@@ -91,6 +92,7 @@ impl Arguments {
         self.values += compared.values;
         self.strings += compared.strings;
         self.files += compared.files;
+        self.unrecorded_members += compared.unrecorded;
         for difference in &compared.differences {
             match explained::reason(difference) {
                 Some(reason) if explained::is_unrecorded(reason) => self.unrecorded += 1,
@@ -143,7 +145,7 @@ impl Tally {
             "oracle: {programs} programs, {threads} threads, {calls} calls ({failed} failed, {compat} of 32 bits), \
              {ends} ends; {} differences\n\
              oracle: {} arguments, {} of them not recorded; of the others {} differ, {:.3} % agree; \
-             in them {} values, {} strings and {} files\n",
+             in them {} values, {} strings, {} files, and {} times and devices of files that are not recorded\n",
             self.differences.len(),
             arguments.all,
             arguments.unrecorded,
@@ -152,6 +154,7 @@ impl Tally {
             arguments.values,
             arguments.strings,
             arguments.files,
+            arguments.unrecorded_members,
         );
         for ((reason, words), times) in REASONS.iter().zip(arguments.explained) {
             lines += &format!("oracle: {times:>6} times {reason:?}: {words}\n");
@@ -240,7 +243,7 @@ impl Tally {
                     return Err(format!("call {place}, {why}\n  {pair}\n  after {before:?}"));
                 }
                 Err(why) => {
-                    self.differ(name, traced.tid, &format!("call {place}, {why}\n  {pair}"))
+                    self.differ(name, traced.tid, &format!("call {place}, {why}\n  {pair}"));
                 }
             }
         }
