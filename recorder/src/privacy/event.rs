@@ -44,17 +44,17 @@ enum Holds {
 }
 
 impl Masker {
-    /// The event without its secrets. Attachments that were masked carry
-    /// [`attachment_flag::MASKED`]. `native` is the ABI of the host's calls.
+    /// The event without its secrets, or `None` where it has none. Attachments that were
+    /// masked carry [`attachment_flag::MASKED`]. `native` is the ABI of the host's calls.
     #[inline]
-    pub fn event<'m>(&'m mut self, event: &Event<'m>, native: Abi) -> Event<'m> {
+    pub fn event<'m>(&'m mut self, event: &Event<'m>, native: Abi) -> Option<Event<'m>> {
         if event.attached().is_empty() || !self.is_on() {
-            return *event;
+            return None;
         }
         self.attachments(event, native)
     }
 
-    fn attachments<'m>(&'m mut self, event: &Event<'m>, native: Abi) -> Event<'m> {
+    fn attachments<'m>(&'m mut self, event: &Event<'m>, native: Abi) -> Option<Event<'m>> {
         let mut masked: [Option<Range<usize>>; ATTACHMENTS_MAX] = [const { None }; ATTACHMENTS_MAX];
         self.kept.clear();
         let mut follows_telling = false;
@@ -71,12 +71,15 @@ impl Masker {
                 && names::telling(attached.bytes, names::Place::Assignment, &self.rules.words)
                     .is_some();
         }
+        if masked.iter().all(Option::is_none) {
+            return None;
+        }
         let mut event = *event;
         for (place, range) in masked.into_iter().enumerate() {
             let Some(range) = range else { continue };
             event.replace(place, self.kept.get(range).unwrap_or_default());
         }
-        event
+        Some(event)
     }
 
     /// The same for files as they are described, one after the other.

@@ -61,11 +61,24 @@ const fn random(begins: &'static str, body: Body, bytes_min: usize, secret: Secr
     Shape { begins, body, bytes_min, is_random: true, secret }
 }
 
+/// Those that begin with the same byte one after the other, see [`FIRST`].
 const SHAPES: &[Shape] = &[
     shape("AKIA", Body::Capital, 16, Secret::Aws),
     shape("ASIA", Body::Capital, 16, Secret::Aws),
     shape("ABIA", Body::Capital, 16, Secret::Aws),
     shape("ACCA", Body::Capital, 16, Secret::Aws),
+    shape("AIza", Body::Url, 30, Secret::Google),
+    shape("AGE-SECRET-KEY-1", Body::Capital, 20, Secret::Age),
+    shape("AGE-PLUGIN-", Body::Url, 20, Secret::Age),
+    shape("ATATT3", Body::Url, 40, Secret::OtherToken),
+    shape("GOCSPX-", Body::Url, 20, Secret::Google),
+    shape("HRKU-", Body::Url, 30, Secret::Heroku),
+    shape("SG.", Body::Dotted, 32, Secret::Sendgrid),
+    shape("dop_v1_", Body::Hex, 32, Secret::Digitalocean),
+    shape("doo_v1_", Body::Hex, 32, Secret::Digitalocean),
+    shape("dor_v1_", Body::Hex, 32, Secret::Digitalocean),
+    shape("dapi", Body::Hex, 32, Secret::OtherToken),
+    shape("dckr_pat_", Body::Url, 20, Secret::OtherToken),
     shape("ghp_", Body::Alnum, 30, Secret::Github),
     shape("gho_", Body::Alnum, 30, Secret::Github),
     shape("ghu_", Body::Alnum, 30, Secret::Github),
@@ -79,6 +92,34 @@ const SHAPES: &[Shape] = &[
     shape("glcbt-", Body::Dotted, 20, Secret::Gitlab),
     shape("glsoat-", Body::Dotted, 20, Secret::Gitlab),
     shape("gloas-", Body::Dotted, 20, Secret::Gitlab),
+    random("gsk_", Body::Alnum, 40, Secret::OtherToken),
+    shape("glsa_", Body::Url, 32, Secret::OtherToken),
+    shape("hvs.", Body::Url, 20, Secret::Vault),
+    shape("hvb.", Body::Url, 20, Secret::Vault),
+    shape("hvr.", Body::Url, 20, Secret::Vault),
+    random("hf_", Body::Alnum, 30, Secret::OtherToken),
+    shape("lin_api_", Body::Alnum, 30, Secret::OtherToken),
+    shape("npm_", Body::Alnum, 30, Secret::Npm),
+    shape("nfp_", Body::Alnum, 36, Secret::OtherToken),
+    shape("pypi-AgE", Body::Url, 16, Secret::Pypi),
+    random("pypi-", Body::Url, 32, Secret::Pypi),
+    shape("pscale_pw_", Body::Url, 30, Secret::OtherToken),
+    shape("pscale_tkn_", Body::Url, 30, Secret::OtherToken),
+    shape("rk_live_", Body::Alnum, 16, Secret::Stripe),
+    shape("rk_test_", Body::Alnum, 16, Secret::Stripe),
+    shape("rubygems_", Body::Hex, 40, Secret::OtherToken),
+    shape("sk_live_", Body::Alnum, 16, Secret::Stripe),
+    shape("sk_test_", Body::Alnum, 16, Secret::Stripe),
+    random("s.", Body::Alnum, 24, Secret::Vault),
+    shape("sk-ant-", Body::Url, 20, Secret::OtherToken),
+    shape("sk-proj-", Body::Url, 20, Secret::OtherToken),
+    random("sk-", Body::Alnum, 40, Secret::OtherToken),
+    shape("shpat_", Body::Hex, 32, Secret::OtherToken),
+    shape("shpss_", Body::Hex, 32, Secret::OtherToken),
+    shape("shpca_", Body::Hex, 32, Secret::OtherToken),
+    shape("sntrys_", Body::Url, 40, Secret::OtherToken),
+    shape("tskey-", Body::Url, 20, Secret::OtherToken),
+    random("whsec_", Body::Alnum, 16, Secret::Stripe),
     shape("xoxb-", Body::Url, 16, Secret::Slack),
     shape("xoxp-", Body::Url, 16, Secret::Slack),
     shape("xoxa-", Body::Url, 16, Secret::Slack),
@@ -87,48 +128,8 @@ const SHAPES: &[Shape] = &[
     shape("xoxc-", Body::Url, 16, Secret::Slack),
     shape("xoxe.", Body::Url, 20, Secret::Slack),
     shape("xapp-", Body::Url, 16, Secret::Slack),
-    shape("sk_live_", Body::Alnum, 16, Secret::Stripe),
-    shape("sk_test_", Body::Alnum, 16, Secret::Stripe),
-    shape("rk_live_", Body::Alnum, 16, Secret::Stripe),
-    shape("rk_test_", Body::Alnum, 16, Secret::Stripe),
-    random("whsec_", Body::Alnum, 16, Secret::Stripe),
-    shape("AIza", Body::Url, 30, Secret::Google),
-    shape("ya29.", Body::Url, 20, Secret::Google),
-    shape("GOCSPX-", Body::Url, 20, Secret::Google),
-    shape("npm_", Body::Alnum, 30, Secret::Npm),
-    shape("pypi-AgE", Body::Url, 16, Secret::Pypi),
-    random("pypi-", Body::Url, 32, Secret::Pypi),
-    shape("SG.", Body::Dotted, 32, Secret::Sendgrid),
-    shape("hvs.", Body::Url, 20, Secret::Vault),
-    shape("hvb.", Body::Url, 20, Secret::Vault),
-    shape("hvr.", Body::Url, 20, Secret::Vault),
-    random("s.", Body::Alnum, 24, Secret::Vault),
-    shape("AGE-SECRET-KEY-1", Body::Capital, 20, Secret::Age),
-    shape("AGE-PLUGIN-", Body::Url, 20, Secret::Age),
-    shape("dop_v1_", Body::Hex, 32, Secret::Digitalocean),
-    shape("doo_v1_", Body::Hex, 32, Secret::Digitalocean),
-    shape("dor_v1_", Body::Hex, 32, Secret::Digitalocean),
-    shape("HRKU-", Body::Url, 30, Secret::Heroku),
-    shape("sk-ant-", Body::Url, 20, Secret::OtherToken),
-    shape("sk-proj-", Body::Url, 20, Secret::OtherToken),
-    random("sk-", Body::Alnum, 40, Secret::OtherToken),
-    random("hf_", Body::Alnum, 30, Secret::OtherToken),
-    random("gsk_", Body::Alnum, 40, Secret::OtherToken),
-    shape("shpat_", Body::Hex, 32, Secret::OtherToken),
-    shape("shpss_", Body::Hex, 32, Secret::OtherToken),
-    shape("shpca_", Body::Hex, 32, Secret::OtherToken),
-    shape("dapi", Body::Hex, 32, Secret::OtherToken),
-    shape("lin_api_", Body::Alnum, 30, Secret::OtherToken),
-    shape("ATATT3", Body::Url, 40, Secret::OtherToken),
-    shape("dckr_pat_", Body::Url, 20, Secret::OtherToken),
-    shape("rubygems_", Body::Hex, 40, Secret::OtherToken),
-    shape("glsa_", Body::Url, 32, Secret::OtherToken),
-    shape("tskey-", Body::Url, 20, Secret::OtherToken),
     shape("xkeysib-", Body::Hex, 40, Secret::OtherToken),
-    shape("sntrys_", Body::Url, 40, Secret::OtherToken),
-    shape("nfp_", Body::Alnum, 36, Secret::OtherToken),
-    shape("pscale_pw_", Body::Url, 30, Secret::OtherToken),
-    shape("pscale_tkn_", Body::Url, 30, Secret::OtherToken),
+    shape("ya29.", Body::Url, 20, Secret::Google),
 ];
 
 /// The least a shape of [`SHAPES`] has of bytes that are letters, digits, `-` or `_` one
@@ -155,18 +156,24 @@ pub(super) fn has_long_run(bytes: &[u8]) -> bool {
     false
 }
 
-/// The first bytes of all shapes, as a set.
-const BEGINS: [bool; 256] = {
-    let mut begins = [false; 256];
+/// For each byte where in [`SHAPES`] those are that begin with it, and where they end.
+const FIRST: [(u8, u8); 256] = {
+    let mut first = [(0, 0); 256];
     let mut place = 0;
     while place < SHAPES.len() {
-        begins[SHAPES[place].begins.as_bytes()[0] as usize] = true;
+        let byte = SHAPES[place].begins.as_bytes()[0] as usize;
+        if first[byte].1 == 0 {
+            first[byte].0 = place as u8;
+        }
+        assert!(first[byte].1 == 0 || first[byte].1 as usize == place, "one after the other");
         place += 1;
+        first[byte].1 = place as u8;
     }
-    begins[b'e' as usize] = true;
-    begins[b'S' as usize] = true;
-    begins
+    first
 };
+
+/// Tokens whose body is not of one kind of bytes.
+const OTHERS: [u8; 2] = [b'e', b'S'];
 
 /// Whether small and large letters and digits are among it.
 pub(super) fn looks_random(bytes: &[u8]) -> bool {
@@ -180,8 +187,10 @@ pub(super) fn find(piece: &Piece<'_>, spans: &mut Spans) {
     let bytes = piece.bytes;
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
-        let begins = BEGINS.get(usize::from(*byte)).copied().unwrap_or_default();
-        let token = if begins && begins_word(bytes, at) { token(piece, at) } else { None };
+        let (start, end) = FIRST.get(usize::from(*byte)).copied().unwrap_or_default();
+        let shapes = SHAPES.get(usize::from(start)..usize::from(end)).unwrap_or_default();
+        let begins = !shapes.is_empty() || OTHERS.contains(byte);
+        let token = if begins && begins_word(bytes, at) { token(piece, at, shapes) } else { None };
         match token {
             Some((end, secret)) => {
                 spans.add(piece, at..end, secret);
@@ -190,11 +199,22 @@ pub(super) fn find(piece: &Piece<'_>, spans: &mut Spans) {
             None => at += 1,
         }
     }
-    private_keys(piece, spans);
-    azure(piece, spans);
-    webhooks(piece, spans);
+    // A byte is found faster than a word, and most strings have not even that.
+    let has = |byte| memchr::memchr(byte, bytes).is_some();
+    if has(b' ') && has(b'-') {
+        private_keys(piece, spans);
+    }
+    if has(b'~') {
+        azure(piece, spans);
+    }
+    if bytes.len() > WEBHOOK_BYTES_MIN && has(b'k') && has(b'/') {
+        webhooks(piece, spans);
+    }
     telegram(piece, spans);
 }
+
+/// The least bytes of an address of [`webhooks`].
+const WEBHOOK_BYTES_MIN: usize = 30;
 
 /// Whether a word can begin here: not within a word, but behind `%3D` and `\n`.
 fn begins_word(bytes: &[u8], at: usize) -> bool {
@@ -211,8 +231,8 @@ fn begins_word(bytes: &[u8], at: usize) -> bool {
     }
 }
 
-/// The token that begins here: where it ends.
-fn token(piece: &Piece<'_>, at: usize) -> Option<(usize, Secret)> {
+/// The token that begins here, which is of one of these shapes: where it ends.
+fn token(piece: &Piece<'_>, at: usize, shapes: &[Shape]) -> Option<(usize, Secret)> {
     let rest = piece.bytes.get(at..)?;
     if rest.starts_with(b"eyJ") {
         return jwt(piece, rest).map(|length| (at + length, Secret::Jwt));
@@ -221,9 +241,11 @@ fn token(piece: &Piece<'_>, at: usize) -> Option<(usize, Secret)> {
         let body = rest.get(2..)?;
         let hex = body.iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let ends = body.get(32).is_none_or(|byte| !byte.is_ascii_alphanumeric());
-        return (hex.count() == 32 && ends).then_some((at + 34, Secret::Twilio));
+        if hex.count() == 32 && ends {
+            return Some((at + 34, Secret::Twilio));
+        }
     }
-    for shape in SHAPES {
+    for shape in shapes {
         let Some(body) = rest.strip_prefix(shape.begins.as_bytes()) else { continue };
         let length = body.iter().take_while(|byte| shape.body.has(**byte)).count();
         let is_cut = piece.is_cut && length == body.len() && length > 0;
@@ -300,6 +322,9 @@ fn webhooks(piece: &Piece<'_>, spans: &mut Spans) {
         b"/api/webhooks/",
         b"webhook.office.com/webhookb2/",
     ];
+    if memmem::find(piece.bytes, b"hook").is_none() {
+        return;
+    }
     for place in PLACES {
         for found in memmem::find_iter(piece.bytes, place) {
             let start = found + place.len();

@@ -101,7 +101,9 @@ pub(super) fn find(piece: &Piece<'_>, words: &[Vec<u8>], spans: &mut Spans) {
     for at in memchr_iter(b' ', piece.bytes) {
         scheme(piece, at, spans);
     }
-    data_source(piece, spans);
+    if memchr(b'@', piece.bytes).is_some() {
+        data_source(piece, spans);
+    }
 }
 
 /// An equals sign, a colon, or one of them with a percent sign.

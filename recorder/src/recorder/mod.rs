@@ -448,9 +448,10 @@ impl<S: RecordSource> Recorder<S> {
                 return true;
             }
             // Before anybody keeps anything of it: no secret gets further than here.
-            let event = masker.event(&event, native);
-            watcher.look(&event);
-            window.push(&event);
+            let masked = masker.event(&event, native);
+            let event = masked.as_ref().unwrap_or(&event);
+            watcher.look(event);
+            window.push(event);
             true
         })
     }

@@ -303,7 +303,7 @@ impl OwnedEvent {
     /// Without the secrets in its strings.
     pub(super) fn mask(&mut self, masker: &mut Masker, native: Abi) {
         let event = self.as_event();
-        let masked = masker.event(&event, native);
+        let Some(masked) = masker.event(&event, native) else { return };
         let own =
             |attached: &Attached<'_>| (attached.index, attached.flags, attached.bytes.to_vec());
         self.attached = masked.attached().iter().map(own).collect();

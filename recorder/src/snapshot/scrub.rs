@@ -156,7 +156,7 @@ fn look(
                 let mut has_secret = false;
                 for event in block.events() {
                     has_secret |= drop_of(&event);
-                    has_secret |= masker.event(&event, native) != event;
+                    has_secret |= masker.event(&event, native).is_some();
                 }
                 looked.push(Looked { entry: *entry, has_secret });
             }
@@ -201,8 +201,9 @@ impl Again<'_> {
         let mut kept = Kept::default();
         for event in block.events() {
             let native = self.native;
-            let event = self.masker.event(&event, native);
-            kept.push(&event, |one| !self.payload || !is_payload(&event, one, native));
+            let masked = self.masker.event(&event, native);
+            let event = masked.as_ref().unwrap_or(&event);
+            kept.push(event, |one| !self.payload || !is_payload(event, one, native));
         }
         sealed_of(kept.events(), block.class, block.cpu)
     }
