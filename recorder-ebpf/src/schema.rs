@@ -367,9 +367,23 @@ pub enum Layout {
     UserDesc,
 }
 
-/// The named sets of bits and enumerations; the names stand in `recorder::event::names`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlagSet {
+macro_rules! flag_sets {
+    ($( $(#[doc = $doc:literal])* $set:ident, )+) => {
+        /// The named sets of bits and enumerations; the names stand in
+        /// `recorder::event::names`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum FlagSet {
+            $( $(#[doc = $doc])* $set, )+
+        }
+
+        impl FlagSet {
+            /// Every set.
+            pub const ALL: &'static [FlagSet] = &[$(FlagSet::$set),+];
+        }
+    };
+}
+
+flag_sets! {
     /// `open(2)`: `O_*`.
     Open,
     /// `openat2`-style and `*at` calls: `AT_*`.
