@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Exit, Failure};
+use super::{
+    Exit, Failure,
+    output::{directory_and_name, to_stdout},
+};
 use crate::{
     clock::parse_duration_ns,
     config::SOCKET,
@@ -72,7 +75,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     })??;
     if let Some(path) = path {
-        super::output::to_stdout(|out| writeln!(out, "{}", path.display()))?;
+        to_stdout(|out| writeln!(out, "{}", path.display()))?;
     }
     Ok(())
 }
@@ -86,13 +89,7 @@ async fn copy(
     replace: bool,
 ) -> Result<PathBuf, Failure> {
     let failed = |error: WriteError| Failure::new(Exit::CannotCreate, error);
-    let name = output.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("{} is no name of a file", output.display()))
-    })?;
-    let directory = match output.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let (directory, name) = directory_and_name(output)?;
     let target = Target::create(directory).map_err(failed)?;
     let mut bytes = 0;
     let fetched = client

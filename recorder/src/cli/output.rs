@@ -1,7 +1,10 @@
 //! Standard output and progress: a closed pipe is a quiet end, and a bar appears
 //! only where somebody looks.
 
-use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
+use std::{
+    io::{self, BufWriter, IsTerminal as _, StdoutLock, Write},
+    path::Path,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -24,6 +27,18 @@ pub(super) fn to_stdout(write: impl FnOnce(&mut Out) -> io::Result<()>) -> Resul
         }
         Ok(()) => Ok(()),
     }
+}
+
+/// Where a file goes and what it is called there.
+pub(super) fn directory_and_name(path: &Path) -> Result<(&Path, &str), Failure> {
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("{} is no name of a file", path.display()))
+    })?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    Ok((directory, name))
 }
 
 /// A bar over bytes on standard error; hidden where that is no terminal, or where

@@ -1,13 +1,10 @@
 //! `recorder scrub`.
 
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{io::Write as _, path::PathBuf};
 
 use super::{
     Exit, Failure, FileArgument,
-    output::{progress, to_stdout},
+    output::{directory_and_name, progress, to_stdout},
 };
 use crate::{
     privacy::{Rules, check_words},
@@ -44,13 +41,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let rules = rules(arguments).map_err(|error| Failure::new(Exit::Usage, error))?;
     let output = &arguments.output;
-    let name = output.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("{} is no name of a file", output.display()))
-    })?;
-    let directory = match output.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let (directory, name) = directory_and_name(output)?;
     // Said before the work is done; it is checked again at the end.
     if !arguments.force && output.exists() {
         return Err(Failure::new(Exit::CannotCreate, WriteError::Exists(output.clone())));
