@@ -10,6 +10,7 @@ use super::{
     replay::damaged,
 };
 use crate::{
+    event::Class,
     export::rfc3339,
     filter::parse_moment,
     snapshot::{Header, SnapshotReader},
@@ -62,7 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Nothing is known of moments outside of the window, and guessing would be a lie.
 fn within_window(header: &Header, at_ns: u64) -> Result<(), Failure> {
-    let state = header.window.start_ns_by_class.get("state").copied();
+    let state = header.window.start_ns_by_class.get(Class::State.name()).copied();
     let earliest_ns = state.unwrap_or(header.window.start_ns);
     if (earliest_ns..=header.window.end_ns).contains(&at_ns) {
         return Ok(());

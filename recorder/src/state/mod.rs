@@ -18,7 +18,7 @@ use serde::{Serializer as _, ser::SerializeMap as _};
 use crate::{
     clock::ClockAnchor,
     context::{Processes, ThreadFacts},
-    event::{Class, Event, Kind, wire::INET_SOCKADDR_BYTES},
+    event::{Event, Kind, wire::INET_SOCKADDR_BYTES},
     export::push_escaped,
     replay::{Replayed, replay_into},
     snapshot::{BlockEntry, SnapshotReader},
@@ -37,9 +37,6 @@ pub struct HostState {
     pub processes: Processes,
     /// The moment, `CLOCK_MONOTONIC`.
     pub at_ns: u64,
-    /// Nothing before this is known of processes and descriptors: the left edge of the
-    /// class `state`.
-    pub earliest_ns: u64,
     /// The state of TCP connections by their ends, where it has changed since their last
     /// call.
     connections: HashMap<Ends, u32>,
@@ -65,14 +62,8 @@ impl HostState {
         at_ns: u64,
         progress: &mut dyn FnMut(u64),
     ) -> (HostState, Replayed) {
-        let window = &reader.header().window;
-        let state = window.start_ns_by_class.get(Class::State.name()).copied();
-        let mut host = HostState {
-            processes: Processes::default(),
-            at_ns,
-            earliest_ns: state.unwrap_or(window.start_ns),
-            connections: HashMap::new(),
-        };
+        let processes = Processes::default();
+        let mut host = HostState { processes, at_ns, connections: HashMap::new() };
         let HostState { processes, connections, .. } = &mut host;
         let carries_none = |entry: &BlockEntry| {
             entry.meta.kinds.get(Kind::TcpState as usize).is_none_or(|count| *count == 0)
