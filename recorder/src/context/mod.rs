@@ -20,7 +20,7 @@ use calls::Firsts;
 pub use groups::scan_groups;
 pub use groups::{Groups, Membership};
 #[cfg(feature = "capture")]
-pub use seed::{Stat, parse_stat, scan};
+pub use seed::{Stat, parse_stat, scan, scan_names};
 use tables::Shared;
 pub use tables::{Descriptors, OpenFile};
 

@@ -3,13 +3,12 @@
 use std::{
     collections::HashMap,
     fs,
-    os::{
-        linux::fs::MetadataExt as _,
-        unix::ffi::{OsStrExt as _, OsStringExt as _},
-    },
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     path::Path,
     sync::Arc,
 };
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::{
     ARGS_BYTES_MAX, COMM_LENGTH_MAX, Descriptors, OpenFile, Processes, THREADS_MAX, ThreadFacts,
@@ -40,7 +39,6 @@ const O_CLOEXEC: u32 = 0o2_000_000;
 pub fn scan(masker: &mut Masker) -> Processes {
     let mut processes = Processes::default();
     let mut tables = Tables { sockets: HashMap::new(), count: 0, masker };
-    // `/proc` counts from the boot with suspends, events without.
     let suspended_ns = clock::suspended_ns();
     for pid in numbers_in("/proc") {
         let directory = format!("/proc/{pid}");
@@ -61,26 +59,13 @@ pub fn scan(masker: &mut Masker) -> Processes {
             if processes.len() >= THREADS_MAX {
                 return processes;
             }
-            let stat = fs::read(format!("{directory}/task/{tid}/stat")).unwrap_or_default();
-            let Some(stat) = parse_stat(&stat) else { continue };
-            let mut comm = stat.comm.to_vec();
-            let is_cut = comm.len() == COMM_LENGTH_MAX;
-            tables.masker.mask_vec(&mut comm, Form::Text, is_cut);
-            processes.insert(
-                tid,
-                ThreadFacts {
-                    pid,
-                    ppid: stat.ppid,
-                    start_ns: stat.start_ticks.saturating_mul(TICK_NS).saturating_sub(suspended_ns),
-                    as_of_ns,
-                    comm,
-                    program: if tid == pid { program.clone() } else { Vec::new() },
-                    args: if tid == pid { args.clone() } else { Vec::new() },
-                    credentials,
-                    session: stat.session,
-                    has_ended: false,
-                },
-            );
+            let facts = thread(pid, tid, suspended_ns, tables.masker);
+            let Some(mut facts) = facts else { continue };
+            (facts.as_of_ns, facts.credentials) = (as_of_ns, credentials);
+            if tid == pid {
+                (facts.program, facts.args) = (program.clone(), args.clone());
+            }
+            processes.insert(tid, facts);
             // Threads of one process hardly ever have tables of their own, and `/proc`
             // does not say: one that takes its own from now on is seen to.
             match first {
@@ -91,6 +76,42 @@ pub fn scan(masker: &mut Masker) -> Processes {
         }
     }
     processes
+}
+
+/// The same with names alone, which is one file for each thread.
+pub fn scan_names(masker: &mut Masker) -> Processes {
+    let mut processes = Processes::default();
+    let suspended_ns = clock::suspended_ns();
+    for pid in numbers_in("/proc") {
+        for tid in numbers_in(&format!("/proc/{pid}/task")) {
+            if processes.len() >= THREADS_MAX {
+                return processes;
+            }
+            let as_of_ns = clock::monotonic_ns();
+            if let Some(facts) = thread(pid, tid, suspended_ns, masker) {
+                processes.insert(tid, ThreadFacts { as_of_ns, ..facts });
+            }
+        }
+    }
+    processes
+}
+
+/// What `/proc/PID/task/TID/stat` says of a thread. It counts from the boot with suspends,
+/// events without.
+fn thread(pid: u32, tid: u32, suspended_ns: u64, masker: &mut Masker) -> Option<ThreadFacts> {
+    let stat = fs::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+    let stat = parse_stat(&stat)?;
+    let mut comm = stat.comm.to_vec();
+    let is_cut = comm.len() == COMM_LENGTH_MAX;
+    masker.mask_vec(&mut comm, Form::Text, is_cut);
+    Some(ThreadFacts {
+        pid,
+        ppid: stat.ppid,
+        start_ns: stat.start_ticks.saturating_mul(TICK_NS).saturating_sub(suspended_ns),
+        comm,
+        session: stat.session,
+        ..ThreadFacts::default()
+    })
 }
 
 /// The arguments of a process. A program that writes a title over them may write on into
@@ -188,15 +209,16 @@ impl Tables<'_> {
     }
 }
 
-/// Type, device and inode of what a link of `/proc` leads to.
+/// Type, device and inode of what a link of `/proc` leads to, as the kernel remembers them:
+/// to ask the server of a file that is gone would hang the start.
 fn head_of(path: &Path, fd: i32) -> FileHead {
     let mut head = FileHead { fd, ..FileHead::default() };
-    if let Ok(metadata) = fs::metadata(path) {
-        let device = metadata.st_dev();
-        head.mode = metadata.st_mode();
-        head.inode = metadata.st_ino();
+    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::INO;
+    if let Ok(found) = statx(CWD, path, AtFlags::STATX_DONT_SYNC, wanted) {
+        head.mode = u32::from(found.stx_mode);
+        head.inode = found.stx_ino;
         // As the kernel keeps it, include/linux/kdev_t.h.
-        head.device = rustix::fs::major(device) << 20 | rustix::fs::minor(device);
+        head.device = found.stx_dev_major << 20 | found.stx_dev_minor;
     }
     head
 }

@@ -259,7 +259,7 @@ impl Handle {
         let want_names = self.ask(|answer| Message::Rules(rules, answer))?;
         // Only now: what is newer is looked at, what is older is in it.
         if want_names {
-            self.send(Message::Names(Box::new(context::scan(&mut self.privacy.masker()))))
+            self.send(Message::Names(Box::new(context::scan_names(&mut self.privacy.masker()))))
         } else {
             Ok(())
         }
