@@ -2,16 +2,13 @@
 
 use std::{collections::HashMap, fs};
 
-use crate::event::wire::{INET_SOCKADDR_BYTES, SocketHead};
+use crate::event::{
+    address::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX},
+    wire::{INET_SOCKADDR_BYTES, SocketHead},
+};
 
 /// Sockets of one network namespace kept at the most.
 const SOCKETS_MAX: usize = 262_144;
-
-/// `AF_UNIX`, `AF_INET`, `AF_INET6`, `AF_NETLINK`: include/linux/socket.h.
-const AF_UNIX: u16 = 1;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-const AF_NETLINK: u16 = 16;
 
 /// `SOCK_STREAM`, `SOCK_DGRAM`, `SOCK_RAW`.
 const STREAM: u16 = 1;

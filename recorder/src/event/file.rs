@@ -1,11 +1,8 @@
 //! A file as the kernel described it: what a descriptor or a working directory refers to.
 
-use std::{
-    fmt::Write as _,
-    mem::offset_of,
-    net::{Ipv4Addr, Ipv6Addr},
-};
+use std::{fmt::Write as _, mem::offset_of, net::SocketAddr};
 
+use super::address::{self, AF_INET, AF_INET6, AF_UNIX};
 use super::wire::{
     FILE_PATH_BYTES_MAX, FileHead, INET_SOCKADDR_BYTES, SOCKADDR_BYTES_MAX, SocketHead, file_flag,
 };
@@ -27,11 +24,6 @@ const NAMESPACE_FS: u32 = 0x6e73_6673;
 const PID_FS: u32 = 0x5049_4446;
 const PIPE_FS: u32 = 0x5049_5045;
 const SOCKET_FS: u32 = 0x534f_434b;
-
-/// `AF_UNIX`, `AF_INET`, `AF_INET6`: include/linux/socket.h.
-const AF_UNIX: u16 = 1;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 
 /// `SOCK_STREAM`, `SOCK_DGRAM`, `SOCK_RAW`, `SOCK_SEQPACKET`: include/linux/net.h.
 const SOCKET_KINDS: [(u16, &str); 4] = [(1, "STREAM"), (2, "DGRAM"), (3, "RAW"), (5, "SEQPACKET")];
@@ -282,17 +274,8 @@ impl Socket<'_> {
 
     /// Address and port of an end, `None` for one that is not bound or connected.
     pub fn end(address: &[u8]) -> Option<String> {
-        let port = u16::from_be_bytes(address.get(2..4)?.try_into().ok()?);
-        let family = u16::from_le_bytes(address.get(..2)?.try_into().ok()?);
-        if family == AF_INET {
-            let ip: [u8; 4] = address.get(4..8)?.try_into().ok()?;
-            (port != 0 || ip != [0; 4]).then(|| format!("{}:{port}", Ipv4Addr::from(ip)))
-        } else if family == AF_INET6 {
-            let ip: [u8; 16] = address.get(8..24)?.try_into().ok()?;
-            (port != 0 || ip != [0; 16]).then(|| format!("[{}]:{port}", Ipv6Addr::from(ip)))
-        } else {
-            None
-        }
+        let is_set = |end: &SocketAddr| end.port() != 0 || !end.ip().is_unspecified();
+        address::inet(address).filter(is_set).map(|end| end.to_string())
     }
 
     /// The name of a Unix socket: a path, or `@name` for an abstract one.

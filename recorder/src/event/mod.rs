@@ -5,6 +5,7 @@
 //!
 //! Invariant: no input or output, no knowledge of where an event lies.
 
+pub(crate) mod address;
 pub mod capture;
 pub mod class;
 pub mod file;

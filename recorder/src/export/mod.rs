@@ -4,7 +4,6 @@
 //! Invariant: nothing an event holds can change the meaning of the output: control
 //! characters are escaped in text, bytes that are not UTF-8 have a twin in JSON.
 
-mod address;
 mod fields;
 mod jsonl;
 mod place;

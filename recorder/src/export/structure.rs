@@ -4,12 +4,9 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    address,
-    value::{Shown, show},
-};
+use super::value::{Shown, show};
 use crate::event::{
-    Attached, Extent, FlagSet, Layout, Meaning, Memory, form, names,
+    Attached, Extent, FlagSet, Layout, Meaning, Memory, address, form, names,
     structure::{self, Body, Member, Type},
     syscall::Abi,
     wire::attachment_flag,

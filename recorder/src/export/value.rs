@@ -1,9 +1,9 @@
 //! What a number or a string of bytes says, by its meaning: one place for text
 //! and JSON.
 
-use super::{address, place::AT_FDCWD, structure};
+use super::{place::AT_FDCWD, structure};
 use crate::event::{
-    Attached, Event, File, Meaning, form, names,
+    Attached, Event, File, Meaning, address, form, names,
     syscall::{Abi, Arg},
     wire::{attachment_flag, attachment_part, lost},
 };

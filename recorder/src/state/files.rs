@@ -7,7 +7,10 @@ use serde::ser::SerializeMap as _;
 use super::{HostState, Object, printable, write_object, write_table};
 use crate::{
     context::{Descriptors, OpenFile, Tables, ThreadFacts},
-    event::File,
+    event::{
+        File,
+        address::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX},
+    },
     export::{file_name, put_bytes},
 };
 
@@ -130,10 +133,10 @@ fn device(file: &File<'_>) -> String {
 
 fn kind(file: &File<'_>) -> &'static str {
     match file.socket().map(|socket| socket.head.family) {
-        Some(1) => return "unix",
-        Some(2) => return "IPv4",
-        Some(10) => return "IPv6",
-        Some(16) => return "netlink",
+        Some(AF_UNIX) => return "unix",
+        Some(AF_INET) => return "IPv4",
+        Some(AF_INET6) => return "IPv6",
+        Some(AF_NETLINK) => return "netlink",
         _ => {}
     }
     let kind = file.head.mode & TYPE_MASK;

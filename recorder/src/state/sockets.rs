@@ -10,7 +10,13 @@ use serde::ser::SerializeMap as _;
 use super::{HostState, Object, printable, write_object, write_table};
 use crate::{
     context::{Descriptors, OpenFile, Tables, ThreadFacts},
-    event::{File, file::Socket, names, wire::INET_SOCKADDR_BYTES},
+    event::{
+        File,
+        address::{AF_INET, AF_INET6},
+        file::Socket,
+        names,
+        wire::INET_SOCKADDR_BYTES,
+    },
     export::put_bytes,
 };
 
@@ -20,8 +26,8 @@ const TCP: u16 = 6;
 /// `SOCK_DGRAM`, include/linux/net.h: several may have the same other end.
 const DATAGRAM: u16 = 2;
 
-/// `AF_INET`, `AF_INET6`, include/linux/socket.h.
-const INET: [u16; 2] = [2, 10];
+/// Families whose sockets have addresses and ports.
+const INET: [u16; 2] = [AF_INET, AF_INET6];
 
 /// A socket and who has it.
 struct SocketRow<'a> {

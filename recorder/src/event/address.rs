@@ -2,32 +2,40 @@
 
 use std::{
     fmt::Write as _,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use crate::event::{FlagSet, names, syscall::Abi};
+use super::{FlagSet, names, syscall::Abi};
 
 /// `AF_UNIX`, `AF_INET`, `AF_INET6`, `AF_NETLINK`: include/linux/socket.h.
-const AF_UNIX: u16 = 1;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-const AF_NETLINK: u16 = 16;
+pub(crate) const AF_UNIX: u16 = 1;
+pub(crate) const AF_INET: u16 = 2;
+pub(crate) const AF_INET6: u16 = 10;
+pub(crate) const AF_NETLINK: u16 = 16;
+
+/// An IPv4 or IPv6 address and its port.
+pub(crate) fn inet(bytes: &[u8]) -> Option<SocketAddr> {
+    let port = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
+    match u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?) {
+        AF_INET => {
+            let address: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
+            Some((Ipv4Addr::from(address), port).into())
+        }
+        AF_INET6 => {
+            let address: [u8; 16] = bytes.get(8..24)?.try_into().ok()?;
+            Some((Ipv6Addr::from(address), port).into())
+        }
+        _ => None,
+    }
+}
 
 /// `10.0.0.1:443`, `[::1]:80`, `unix:/run/x`, `unix:@abstract`, `netlink:0`; other
 /// families by name with their bytes; `None` for no address at all. Bytes, because
 /// the path of a Unix socket may be no UTF-8.
-pub(super) fn show(bytes: &[u8]) -> Option<Vec<u8>> {
-    let half = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+pub(crate) fn show(bytes: &[u8]) -> Option<Vec<u8>> {
     let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
     match family {
-        AF_INET => {
-            let address: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
-            Some(format!("{}:{}", Ipv4Addr::from(address), half(2)?).into_bytes())
-        }
-        AF_INET6 => {
-            let address: [u8; 16] = bytes.get(8..24)?.try_into().ok()?;
-            Some(format!("[{}]:{}", Ipv6Addr::from(address), half(2)?).into_bytes())
-        }
+        AF_INET | AF_INET6 => Some(inet(bytes)?.to_string().into_bytes()),
         AF_UNIX => Some(unix(bytes.get(2..)?)),
         AF_NETLINK => {
             let port = u32::from_ne_bytes(bytes.get(4..8)?.try_into().ok()?);
