@@ -308,11 +308,35 @@ mod tests {
         let processes = scan_all();
         let own = processes.get(std::process::id()).expect("this process is in /proc");
         assert!(!own.comm.is_empty() && !own.program.is_empty() && own.start_ns > 0);
-        assert!(own.credentials.is_some() && own.session > 0);
+        assert!(own.credentials.is_some());
         let directory = processes.directory(std::process::id()).and_then(OpenFile::file);
         let expected = std::env::current_dir().unwrap().into_os_string().into_encoded_bytes();
         assert_eq!(directory.map(|file| file.name()), Some(expected));
     }
+
+    /// The session is the one a process began. This test's own may be 0: that of what the
+    /// kernel started and nobody gave a session, as on a machine whose init runs the tests.
+    #[test]
+    fn a_process_is_found_with_the_session_it_began() {
+        let mut leader = std::process::Command::new("setsid")
+            .arg("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let found = loop {
+            let processes = scan_all();
+            let found = processes.get(leader.id()).filter(|found| found.comm.ends_with(b"cat"));
+            if let Some(found) = found {
+                break found.session;
+            }
+            assert!(std::time::Instant::now() < deadline, "setsid did not start cat");
+        };
+        leader.kill().unwrap();
+        leader.wait().unwrap();
+        assert_eq!(found, leader.id());
+    }
+
     /// What is open is found with its path, its flags and, for a socket, its addresses.
     #[test]
     fn what_this_process_has_open_is_found() {
