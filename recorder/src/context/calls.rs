@@ -33,9 +33,10 @@ const FD_CLOEXEC: u64 = 1;
 impl Processes {
     pub(super) fn call(&mut self, event: &Event<'_>, native: Abi) {
         let Some(call) = Call::of(event).filter(Call::returned) else { return };
-        let effect = syscall::effect(call.abi(native), call.nr());
+        let abi = call.abi(native);
+        let effect = syscall::effect(abi, call.nr());
         if effect != Effect::Nothing {
-            self.effect(event, call, effect);
+            self.effect(event, call, abi, effect);
         }
         for attached in event.attached() {
             match attached.index {
@@ -46,7 +47,7 @@ impl Processes {
         }
     }
 
-    fn effect(&mut self, event: &Event<'_>, call: Call<'_, '_>, effect: Effect) {
+    fn effect(&mut self, event: &Event<'_>, call: Call<'_, '_>, abi: Abi, effect: Effect) {
         let arg = |place: usize| call.args().get(place).copied().unwrap_or_default();
         let (tid, ts_ns) = (event.tid, event.ts_ns);
         let failed = call.errno().is_some();
@@ -71,6 +72,8 @@ impl Processes {
                     self.directories.copy(tid, tid);
                 }
             }
+            Effect::Unlink if !failed => self.unlink(event, call, abi),
+            Effect::Rename if !failed => self.rename(event, call, abi),
             Effect::Session if !failed => {
                 // Whichever thread called it: the leader stands for the process.
                 self.update(event.pid, ts_ns, |facts| {
@@ -265,6 +268,16 @@ impl Firsts {
             }
         }
         firsts
+    }
+
+    /// Threads with a table of descriptors, one for each table.
+    pub(super) fn with_files(&self) -> impl Iterator<Item = u32> {
+        self.files.values().copied()
+    }
+
+    /// Threads with a working directory, one for each that is shared.
+    pub(super) fn with_directory(&self) -> impl Iterator<Item = u32> {
+        self.directories.values().copied()
     }
 
     /// For descriptors and for the directory; 0 where a thread has none.

@@ -6,9 +6,12 @@
 //! keeps the baseline while recording and gives names while replaying.
 
 mod calls;
+mod connections;
 mod groups;
+mod renames;
 #[cfg(feature = "capture")]
 mod seed;
+mod settle;
 #[cfg(feature = "capture")]
 mod sockets;
 mod tables;
@@ -16,9 +19,11 @@ mod tables;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use calls::Firsts;
+use connections::Connections;
 #[cfg(feature = "capture")]
 pub use groups::scan_groups;
 pub use groups::{Groups, Membership};
+use renames::Renames;
 #[cfg(feature = "capture")]
 pub use seed::{Stat, parse_stat, scan, scan_names};
 use tables::Shared;
@@ -104,6 +109,9 @@ pub struct Processes {
     /// Before this, forks, execs, ends and renames may be missing.
     names_uncertain_ns: u64,
     groups: Groups,
+    /// What files were called that are called otherwise now.
+    renames: Renames,
+    connections: Connections,
     bytes: u64,
     bytes_max: u64,
     cut: u64,
@@ -120,6 +128,8 @@ impl Default for Processes {
             uncertain_ns: 0,
             names_uncertain_ns: 0,
             groups: Groups::default(),
+            renames: Renames::default(),
+            connections: Connections::default(),
             bytes: 0,
             bytes_max: u64::MAX,
             cut: 0,
@@ -211,7 +221,9 @@ impl Processes {
 
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
-        self.bytes + self.files.bytes() + self.directories.bytes() + self.groups.bytes()
+        let tables = self.files.bytes() + self.directories.bytes();
+        let unsettled = self.renames.bytes() + self.connections.bytes();
+        self.bytes + tables + self.groups.bytes() + unsettled
     }
 
     /// Takes at most `bytes_max` from now on. What is there and does not fit leaves
@@ -220,6 +232,7 @@ impl Processes {
     pub fn set_bytes_max(&mut self, bytes_max: u64) {
         self.bytes_max = bytes_max;
         self.groups.set_bytes_max(bytes_max / 4);
+        self.settle();
         let mut cut = BTreeSet::new();
         let tables = self.bytes() - self.bytes;
         for (tid, facts) in &mut self.threads {
@@ -376,6 +389,7 @@ impl Processes {
                 // The directory stays shared with whom it was: kernel/fork.c, `CLONE_FS`.
             }
             Kind::Lost => self.lose(event),
+            Kind::TcpState => self.connection(event),
             Kind::Descriptor => self.open_before(event),
             Kind::ProcessRename => {
                 self.update(event.tid, event.ts_ns, |facts| {
@@ -478,7 +492,8 @@ impl Processes {
         self.insert(event.tid, facts);
     }
 
-    /// The control groups and the threads as events, to be stored as a block.
+    /// The control groups and the threads as events, to be stored as a block. What is
+    /// open is as it was described until [`Processes::settle`].
     pub fn to_events(&self) -> impl Iterator<Item = Event<'_>> {
         // The first makes names doubtful, the second what is open.
         let losses = [(self.names_uncertain_ns, 1), (self.uncertain_ns, 0)];

@@ -104,6 +104,15 @@ impl Descriptors {
         }
     }
 
+    /// The same file, described anew.
+    pub(super) fn describe(&mut self, fd: i32, file: Arc<[u8]>) {
+        if let Some(open) = self.files.get_mut(&fd) {
+            self.bytes -= open.bytes();
+            open.file = file;
+            self.bytes += open.bytes();
+        }
+    }
+
     pub(super) fn remove(&mut self, fd: i32) {
         if let Some(old) = self.files.remove(&fd) {
             self.bytes -= old.bytes();

@@ -11,6 +11,11 @@ use super::{FlagSet, names, syscall::Abi};
 pub(crate) const AF_UNIX: u16 = 1;
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;
+
+/// Whether sockets of a family have addresses and ports.
+pub(crate) fn is_inet(family: u16) -> bool {
+    matches!(family, AF_INET | AF_INET6)
+}
 pub(crate) const AF_NETLINK: u16 = 16;
 
 /// An IPv4 or IPv6 address and its port.

@@ -78,12 +78,11 @@ impl Class {
             | Kind::ProcessRename
             | Kind::Cgroup
             | Kind::CgroupAttach
+            | Kind::TcpState
             | Kind::Lost => Class::State,
-            Kind::TcpState
-            | Kind::TcpRetransmit
-            | Kind::TcpResetSent
-            | Kind::TcpResetReceived
-            | Kind::OomKill => Class::Precious,
+            Kind::TcpRetransmit | Kind::TcpResetSent | Kind::TcpResetReceived | Kind::OomKill => {
+                Class::Precious
+            }
             Kind::Process | Kind::Descriptor | Kind::Cut => Class::Context,
         }
     }

@@ -105,7 +105,7 @@ impl<'a> File<'a> {
             peer: word(self.body, offset_of!(SocketHead, peer))?,
         };
         let rest = self.body.get(size_of::<SocketHead>()..).unwrap_or_default();
-        let inet = matches!(head.family, AF_INET | AF_INET6);
+        let inet = address::is_inet(head.family);
         let (local, remote) = match rest.split_at_checked(INET_SOCKADDR_BYTES) {
             Some(ends) if inet => ends,
             _ => (rest, &rest[..0]),
@@ -139,6 +139,30 @@ impl<'a> File<'a> {
         } else {
             name.to_vec()
         }
+    }
+
+    /// Its path where it has one, the kernel's to the root, and the name is still there.
+    pub fn whole_path(&self) -> Option<Vec<u8>> {
+        let gone_or_cut = self.head.flags & (file_flag::DELETED | file_flag::CUT) != 0;
+        let name = self.name();
+        (!gone_or_cut && name.first() == Some(&b'/')).then_some(name)
+    }
+
+    /// The same file with another path, or with one that is gone.
+    pub fn with_path(&self, path: &[u8], is_gone: bool) -> Vec<u8> {
+        let gone = if is_gone { file_flag::DELETED } else { 0 };
+        let head = FileHead { flags: self.head.flags | gone, ..self.head };
+        with_path(head, path)
+    }
+
+    /// The same socket in another state. Nothing else changes.
+    pub fn with_state(&self, state: u16) -> Vec<u8> {
+        let mut raw = self.raw.to_vec();
+        let at = HEAD_BYTES + offset_of!(SocketHead, state);
+        if let Some(place) = raw.get_mut(at..at + 2).filter(|_| self.is_socket()) {
+            place.copy_from_slice(&state.to_le_bytes());
+        }
+        raw
     }
 
     fn path(&self) -> Vec<u8> {
@@ -194,14 +218,7 @@ pub fn describe(head: FileHead, name: &[u8], socket: Option<(SocketHead, &[u8])>
             }
             None => path,
         };
-        for name in path.rsplit(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-            if body.len() + name.len() >= FILE_PATH_BYTES_MAX {
-                head.flags |= file_flag::CUT;
-                break;
-            }
-            body.extend(name);
-            body.push(0);
-        }
+        return with_path(head, path);
     } else {
         head.magic = NAMESPACE_FS;
         body.extend(name.get(..name.len().min(FILE_PATH_BYTES_MAX - 1)).unwrap_or_default());
@@ -210,10 +227,26 @@ pub fn describe(head: FileHead, name: &[u8], socket: Option<(SocketHead, &[u8])>
     if let Some(inode) = inode_of(name) {
         head.inode = inode;
     }
-    head.bytes = body.len() as u16;
-    let mut raw = encode(head).to_vec();
-    raw.extend(body);
-    raw
+    with_body(head, &body)
+}
+
+/// Names from the last one to the root, as the kernel gives them.
+fn with_path(mut head: FileHead, path: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for name in path.rsplit(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        if body.len() + name.len() >= FILE_PATH_BYTES_MAX {
+            head.flags |= file_flag::CUT;
+            break;
+        }
+        body.extend(name);
+        body.push(0);
+    }
+    with_body(head, &body)
+}
+
+fn with_body(head: FileHead, body: &[u8]) -> Vec<u8> {
+    let head = FileHead { bytes: body.len() as u16, ..head };
+    [&encode(head), body].concat()
 }
 
 /// The number in `socket:[1234]`.

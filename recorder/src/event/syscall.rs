@@ -113,7 +113,8 @@ pub struct Syscall {
     pub forms: Option<&'static Forms>,
     /// The groups it belongs to.
     pub groups: Groups,
-    /// Whether descriptors, directories or credentials may differ after it.
+    /// Whether descriptors, directories, credentials or the names of what is open may
+    /// differ after it.
     pub changes_state: bool,
 }
 
@@ -214,6 +215,9 @@ impl Syscall {
     }
 }
 
+/// `AT_FDCWD`, include/uapi/linux/fcntl.h: the working directory.
+pub const AT_FDCWD: i32 = -100;
+
 /// What a call does to the tables of its caller that does not stand in its record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Effect {
@@ -232,6 +236,10 @@ pub enum Effect {
     Unshare,
     /// Begins a session.
     Session,
+    /// Takes a name away.
+    Unlink,
+    /// Gives a file another name, or two each other's.
+    Rename,
 }
 
 impl Effect {
@@ -243,6 +251,8 @@ impl Effect {
             "ioctl" => Effect::Ioctl,
             "unshare" => Effect::Unshare,
             "setsid" => Effect::Session,
+            "unlink" | "unlinkat" | "rmdir" => Effect::Unlink,
+            "rename" | "renameat" | "renameat2" => Effect::Rename,
             _ => Effect::Nothing,
         }
     }
@@ -607,10 +617,12 @@ mod tests {
 
     #[test]
     fn calls_that_change_state() {
-        for name in ["openat", "close", "dup3", "fcntl", "execve", "exit", "setresuid32", "chdir"] {
+        for name in
+            ["openat", "close", "dup3", "fcntl", "execve", "exit", "setresuid32", "chdir", "rename"]
+        {
             assert!(by_name(name).unwrap().changes_state, "{name}");
         }
-        for name in ["read", "write", "getpid", "stat", "futex", "rename", "pidfd_send_signal"] {
+        for name in ["read", "write", "getpid", "stat", "futex", "link", "pidfd_send_signal"] {
             assert!(!by_name(name).unwrap().changes_state, "{name}");
         }
     }

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::event::form::{self, Forms};
 
-/// Ends the row of a call after which descriptors, directories or credentials may differ.
+/// Ends the row of a call after which descriptors, directories, credentials or the names
+/// of what is open may differ.
 const STATE: bool = true;
 
 /// What stands in brackets that may be empty.
@@ -359,12 +360,12 @@ calls! {
     remap_file_pages(start: Address, size: Bytes, prot: Flags(Prot), pgoff: Address, flags: Flags(Map)) [MEMORY];
     removexattr(pathname: Path, name: Text);
     removexattrat(dfd: DirFd, pathname: Path, at_flags: Flags(At), name: Text);
-    rename(oldname: Path, newname: Path);
-    renameat(olddfd: DirFd, oldname: Path, newdfd: DirFd, newname: Path);
-    renameat2(olddfd: DirFd, oldname: Path, newdfd: DirFd, newname: Path, flags: Flags(Rename));
+    rename(oldname: Path, newname: Path) STATE;
+    renameat(olddfd: DirFd, oldname: Path, newdfd: DirFd, newname: Path) STATE;
+    renameat2(olddfd: DirFd, oldname: Path, newdfd: DirFd, newname: Path, flags: Flags(Rename)) STATE;
     request_key(type: Text, description: Text, callout_info: Text, destringid: Int);
     restart_syscall();
-    rmdir(pathname: Path);
+    rmdir(pathname: Path) STATE;
     rseq(rseq: Address, rseq_len: Bytes, flags: Int, sig: Hex);
     rt_sigaction(sig: Signal, act: given(Sigaction), oact: written(Sigaction), sigsetsize: Bytes);
     rt_sigpending(uset: written_sized(Sigset, 1), sigsetsize: Bytes) [SIGNAL];
@@ -500,8 +501,8 @@ calls! {
     umount(name: Path);
     umount2(name: Path, flags: Flags(Umount));
     uname(name: written(Utsname));
-    unlink(pathname: Path);
-    unlinkat(dfd: DirFd, pathname: Path, flag: Flags(AtUnlink));
+    unlink(pathname: Path) STATE;
+    unlinkat(dfd: DirFd, pathname: Path, flag: Flags(AtUnlink)) STATE;
     unshare(unshare_flags: Flags(Namespace)) [PROCESS] STATE;
     uprobe();
     uretprobe();

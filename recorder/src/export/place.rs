@@ -2,16 +2,13 @@
 //! where its paths begin.
 
 use crate::{
-    context::{OpenFile, Processes},
+    context::Processes,
     event::{
-        Call, Event, File, Meaning,
-        syscall::{Arg, Syscall},
-        wire::{ATTACHMENT_FILES, attachment_flag},
+        Call, Event, File,
+        syscall::{AT_FDCWD, Syscall},
+        wire::ATTACHMENT_FILES,
     },
 };
-
-/// `AT_FDCWD`, include/uapi/linux/fcntl.h.
-pub(super) const AT_FDCWD: i32 = -100;
 
 /// A call and what is known of its thread.
 #[derive(Clone, Copy)]
@@ -29,7 +26,8 @@ impl Place<'_> {
         } else {
             self.processes.file(self.event.tid, fd)
         };
-        open.and_then(OpenFile::file).as_ref().map(file_name)
+        let file = self.processes.named_now(self.event.tid, open?);
+        File::first(&file).as_ref().map(file_name)
     }
 
     /// The descriptor a call made, by what it returned.
@@ -48,24 +46,11 @@ impl Place<'_> {
         call: Call<'_, '_>,
         place: usize,
     ) -> Option<Vec<u8>> {
-        let args = row.args_of(call.args());
-        if args.get(place)?.meaning != Meaning::Path {
+        let given = self.event.attachment(place as u8)?;
+        if given.bytes.first() == Some(&b'/') {
             return None;
         }
-        let attached = self.event.attachment(place as u8)?;
-        let is_whole = attached.flags & (attachment_flag::UNREADABLE | attachment_flag::CUT) == 0;
-        if !is_whole || attached.bytes.first() == Some(&b'/') {
-            return None;
-        }
-        // The directory a path belongs to stands right before it.
-        let before = place.checked_sub(1).and_then(|before| args.get(before));
-        let is_at = |arg: &&Arg| arg.meaning == Meaning::DirFd;
-        let fd = match before.filter(is_at) {
-            Some(_) => *call.args().get(place - 1)? as u32 as i32,
-            None => AT_FDCWD,
-        };
-        let base = self.descriptor(fd).filter(|base| base.first() == Some(&b'/'))?;
-        Some(join(base, attached.bytes))
+        self.processes.path(self.event, call, row, place)
     }
 
     /// Whether argument `place`, a directory, is what the path behind it begins at.
@@ -75,22 +60,6 @@ impl Place<'_> {
     }
 }
 
-/// A path behind a directory, without the parts that lead nowhere.
-fn join(base: Vec<u8>, path: &[u8]) -> Vec<u8> {
-    let mut full = base;
-    if full.last() == Some(&b'/') {
-        full.pop();
-    }
-    for name in path.split(|byte| *byte == b'/').filter(|name| !matches!(name, [] | [b'.'])) {
-        full.push(b'/');
-        full.extend(name);
-    }
-    if full.is_empty() {
-        full.push(b'/');
-    }
-    full
-}
-
 /// What stands for a file.
 pub(crate) fn file_name(file: &File<'_>) -> Vec<u8> {
     match file.socket() {
@@ -98,21 +67,5 @@ pub(crate) fn file_name(file: &File<'_>) -> Vec<u8> {
         Some(socket) if socket.head.family == 0 => file.name(),
         Some(socket) => socket.name(file.head.inode),
         None => file.name(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_joined_and_not_resolved() {
-        let join =
-            |base: &str, path: &str| String::from_utf8(join(base.into(), path.as_bytes())).unwrap();
-        assert_eq!(join("/", "a"), "/a");
-        assert_eq!(join("/a", "./b//c/"), "/a/b/c");
-        assert_eq!(join("/a", "../b"), "/a/../b");
-        assert_eq!(join("/a", ""), "/a");
-        assert_eq!(join("/", "."), "/");
     }
 }

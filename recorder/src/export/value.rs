@@ -1,10 +1,10 @@
 //! What a number or a string of bytes says, by its meaning: one place for text
 //! and JSON.
 
-use super::{place::AT_FDCWD, structure};
+use super::structure;
 use crate::event::{
     Attached, Event, File, Meaning, address, form, names,
-    syscall::{Abi, Arg},
+    syscall::{AT_FDCWD, Abi, Arg},
     wire::{attachment_flag, attachment_part, lost},
 };
 

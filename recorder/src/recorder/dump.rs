@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -174,7 +174,11 @@ impl Dumper {
             tracing::warn!("missing in a snapshot: {}: {}", missing.what, missing.why);
             header.missing.push(missing);
         }
-        let FrozenWindow { blocks, baseline, .. } = frozen.window;
+        let FrozenWindow { blocks, mut baseline, .. } = frozen.window;
+        if !baseline.is_settled() {
+            // A copy: the window goes on with its own.
+            Arc::make_mut(&mut baseline).settle();
+        }
         let mut all = blocks_of(baseline.to_events(), Class::Context);
         all.extend(blocks);
         all.extend(blocks_of(

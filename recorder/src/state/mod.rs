@@ -8,7 +8,6 @@ mod processes;
 mod sockets;
 
 use std::{
-    collections::HashMap,
     io::{self, Write},
     ops::ControlFlow,
 };
@@ -18,18 +17,10 @@ use serde::{Serializer as _, ser::SerializeMap as _};
 use crate::{
     clock::ClockAnchor,
     context::{Processes, ThreadFacts},
-    event::{Event, Kind, wire::INET_SOCKADDR_BYTES},
     export::push_escaped,
     replay::{Replayed, replay_into},
     snapshot::{BlockEntry, SnapshotReader},
 };
-
-/// Connections whose state is remembered at the most; the table of sockets has the state
-/// at their last call beyond.
-const CONNECTIONS_MAX: usize = 262_144;
-
-/// Both ends of a connection.
-type Ends = [[u8; INET_SOCKADDR_BYTES]; 2];
 
 /// The host at a moment.
 pub struct HostState {
@@ -37,9 +28,6 @@ pub struct HostState {
     pub processes: Processes,
     /// The moment, `CLOCK_MONOTONIC`.
     pub at_ns: u64,
-    /// The state of TCP connections by their ends, where it has changed since their last
-    /// call.
-    connections: HashMap<Ends, u32>,
 }
 
 /// What is printed.
@@ -62,22 +50,14 @@ impl HostState {
         at_ns: u64,
         progress: &mut dyn FnMut(u64),
     ) -> (HostState, Replayed) {
-        let processes = Processes::default();
-        let mut host = HostState { processes, at_ns, connections: HashMap::new() };
-        let HostState { processes, connections, .. } = &mut host;
-        let carries_none = |entry: &BlockEntry| {
-            entry.meta.kinds.get(Kind::TcpState as usize).is_none_or(|count| *count == 0)
-        };
-        let replayed = replay_into(processes, reader, &carries_none, progress, &mut |event, _| {
-            if event.ts_ns > at_ns {
-                return ControlFlow::Break(());
-            }
-            if event.kind == Kind::TcpState {
-                remember(connections, event);
-            }
-            ControlFlow::Continue(())
-        });
-        (host, replayed)
+        let mut processes = Processes::default();
+        let carries_none = |_: &BlockEntry| true;
+        let replayed =
+            replay_into(&mut processes, reader, &carries_none, progress, &mut |event, _| {
+                if event.ts_ns > at_ns { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+        processes.settle();
+        (HostState { processes, at_ns }, replayed)
     }
 
     /// Writes a table for people. `clock` gives wall time.
@@ -116,14 +96,6 @@ impl HostState {
     /// Every process by its leader, in the order of its id.
     fn leaders(&self) -> impl Iterator<Item = (u32, &ThreadFacts)> {
         self.processes.iter().filter(|(tid, facts)| *tid == facts.pid)
-    }
-}
-
-fn remember(connections: &mut HashMap<Ends, u32>, event: &Event<'_>) {
-    let end = |index| event.attachment(index).and_then(|attached| attached.bytes.try_into().ok());
-    let (Some(local), Some(remote)) = (end(0), end(1)) else { return };
-    if connections.len() < CONNECTIONS_MAX || connections.contains_key(&[local, remote]) {
-        connections.insert([local, remote], event.number(1) as u32);
     }
 }
 

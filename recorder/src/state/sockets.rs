@@ -10,24 +10,12 @@ use serde::ser::SerializeMap as _;
 use super::{HostState, Object, printable, write_object, write_table};
 use crate::{
     context::{Descriptors, OpenFile, Tables, ThreadFacts},
-    event::{
-        File,
-        address::{AF_INET, AF_INET6},
-        file::Socket,
-        names,
-        wire::INET_SOCKADDR_BYTES,
-    },
+    event::{File, address::is_inet, file::Socket, names},
     export::put_bytes,
 };
 
-/// `IPPROTO_TCP`, include/uapi/linux/in.h.
-const TCP: u16 = 6;
-
 /// `SOCK_DGRAM`, include/linux/net.h: several may have the same other end.
 const DATAGRAM: u16 = 2;
-
-/// Families whose sockets have addresses and ports.
-const INET: [u16; 2] = [AF_INET, AF_INET6];
 
 /// A socket and who has it.
 struct SocketRow<'a> {
@@ -85,7 +73,7 @@ impl HostState {
             let owners: Vec<String> = row.owners.iter().map(owner).collect();
             rows.push(vec![
                 format!("{}{mark}", socket.protocol_name().to_lowercase()),
-                self.state_name(&socket),
+                state_name(&socket),
                 printable(&local),
                 printable(&peer),
                 owners.join(" "),
@@ -110,7 +98,7 @@ impl HostState {
         object: &mut Object<'_, '_>,
     ) -> Result<(), serde_json::Error> {
         object.serialize_entry("protocol", &socket.protocol_name())?;
-        object.serialize_entry("state", &self.state_name(socket))?;
+        object.serialize_entry("state", &state_name(socket))?;
         object.serialize_entry("inode", &inode)?;
         for (name, address) in [("local", socket.local), ("remote", socket.remote)] {
             if let Some(end) = Socket::end(address) {
@@ -137,23 +125,15 @@ impl HostState {
         }
         Ok(())
     }
+}
 
-    /// The state of a socket: that of its last event where it is a TCP connection.
-    fn state_name(&self, socket: &Socket<'_>) -> String {
-        let mut state = u32::from(socket.head.state);
-        if socket.head.protocol == TCP && INET.contains(&socket.head.family) {
-            let end = |bytes: &[u8]| <[u8; INET_SOCKADDR_BYTES]>::try_from(bytes).ok();
-            if let (Some(local), Some(remote)) = (end(socket.local), end(socket.remote)) {
-                state = self.connections.get(&[local, remote]).copied().unwrap_or(state);
-            }
-        }
-        names::tcp_state(state).into_owned()
-    }
+fn state_name(socket: &Socket<'_>) -> String {
+    names::tcp_state(u32::from(socket.head.state)).into_owned()
 }
 
 /// Address and port, or the name and the inodes of a Unix socket.
 fn ends(socket: &Socket<'_>, inode: u64, peer: Option<u64>) -> [Vec<u8>; 2] {
-    let inet = INET.contains(&socket.head.family);
+    let inet = is_inet(socket.head.family);
     if inet {
         let end = |address| Socket::end(address).unwrap_or_else(|| "*".to_string()).into_bytes();
         return [end(socket.local), end(socket.remote)];

@@ -61,9 +61,6 @@ pub(super) struct Tallies {
     pub(super) processes: Tally,
     /// Number and name.
     pub(super) descriptors: Tally,
-    /// Whether the name of a file is gone. What happens to a name after a file was opened
-    /// by it is not seen.
-    pub(super) deleted: Tally,
     pub(super) close_on_exec: Tally,
     pub(super) directories: Tally,
     /// Both ends of TCP and UDP sockets.
@@ -85,13 +82,11 @@ impl Tallies {
             moment.descriptors.keys().map(|((pid, _), _)| *pid).collect();
         let told = |pid: i32| run.contains(&pid) || has_tables.contains(&pid);
         let descriptors = kept(&said.descriptors, |((pid, _), _)| told(*pid));
-        let names = |all| map(all, |it: &Descriptor| name(&it.0).0.to_string());
+        let names = |all| map(all, |it: &Descriptor| it.0.clone());
         self.descriptors.take(at_ns, &names(&moment.descriptors), &names(&descriptors));
         // Of those that both have; the others are counted already.
         let both = kept(&descriptors, |key| moment.descriptors.contains_key(key));
         let shown = kept(&moment.descriptors, |key| both.contains_key(key));
-        let deleted = |all| map(all, |it: &Descriptor| name(&it.0).1);
-        self.deleted.take(at_ns, &deleted(&shown), &deleted(&both));
         self.close_on_exec.take(at_ns, &map(&shown, |it| it.1), &map(&both, |it| it.1));
         let directories = kept(&said.directories, |(pid, _)| told(*pid));
         self.directories.take(at_ns, &moment.directories, &directories);
@@ -115,7 +110,6 @@ impl Tallies {
         let all = [
             ("processes", &self.processes),
             ("descriptors", &self.descriptors),
-            ("names that are gone", &self.deleted),
             ("close on exec", &self.close_on_exec),
             ("directories", &self.directories),
             ("ends of TCP and UDP", &self.ends),
@@ -135,14 +129,6 @@ impl Tallies {
             }
         }
         text
-    }
-}
-
-/// The name of a file, and whether it is gone.
-fn name(name: &str) -> (&str, bool) {
-    match name.strip_suffix(" (deleted)") {
-        Some(name) => (name, true),
-        None => (name, false),
     }
 }
 

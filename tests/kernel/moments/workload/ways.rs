@@ -23,7 +23,8 @@ impl Actor<'_> {
         self.stage.shared.steps.fetch_add(1, Ordering::Relaxed);
         match self.random.below(100) {
             0..16 => self.open(),
-            16..20 => self.create(),
+            16..19 => self.create(),
+            19 => self.create_directory(),
             20..34 => self.close(),
             34..46 => self.copy(),
             46..50 => self.close_many(),
@@ -99,7 +100,7 @@ impl Actor<'_> {
         path
     }
 
-    /// A file that is new, or has no name already.
+    /// A file that is new, or has another name already, or none.
     fn create(&mut self) {
         let path = self.new_path();
         let name = path.as_ptr().cast();
@@ -107,8 +108,42 @@ impl Actor<'_> {
         // SAFETY: the path has its end.
         unsafe {
             libc::open(name, flags, 0o644);
-            if self.random.below(2) == 0 {
-                libc::unlink(name);
+            match self.random.below(4) {
+                0 | 1 => {
+                    libc::unlink(name);
+                }
+                2 => {
+                    libc::rename(name, self.new_path().as_ptr().cast());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A directory with a file in it, where this thread may be, and which has another name
+    /// soon, or none.
+    fn create_directory(&mut self) {
+        let (path, other) = (self.new_path(), self.new_path());
+        let (name, other) = (path.as_ptr().cast(), other.as_ptr().cast());
+        let new = libc::O_CREAT | libc::O_RDWR;
+        // SAFETY: the paths have their ends.
+        unsafe {
+            libc::mkdir(name, 0o755);
+            let directory = libc::open(name, libc::O_DIRECTORY);
+            libc::openat(directory, c"below".as_ptr(), new, 0o644);
+            if self.rarely() {
+                libc::fchdir(directory);
+            }
+            match self.random.below(3) {
+                0 => {
+                    libc::unlinkat(directory, c"below".as_ptr(), 0);
+                    libc::rmdir(name);
+                }
+                1 => {
+                    libc::rename(name, other);
+                    libc::renameat(directory, c"below".as_ptr(), directory, c"beside".as_ptr());
+                }
+                _ => {}
             }
         }
     }
