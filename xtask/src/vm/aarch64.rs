@@ -44,28 +44,23 @@ const PACKAGES: &[&str] = &[
     "libpcre2-8-0",
     "libacl1",
     "libattr1",
+    "perl-base",
+    "libcrypt1",
 ];
 
 /// Programs of [`PACKAGES`], so that the calls are those of real programs.
 const PROGRAMS: &[&str] = &[
-    "bin/busybox",
-    "bin/dash",
-    "bin/cat",
-    "bin/ls",
-    "bin/ln",
-    "bin/mkdir",
-    "bin/mkfifo",
-    "bin/mv",
-    "bin/rm",
-    "bin/rmdir",
-    "bin/sleep",
-    "usr/bin/base64",
-    "usr/bin/truncate",
+    "base64", "busybox", "cat", "chroot", "dash", "dd", "ln", "ls", "mkdir", "mkfifo", "mv",
+    "perl", "rm", "rmdir", "sleep", "timeout", "truncate",
 ];
 
-/// What is recorded: the file is small, and has files, pipes, sockets, signals and a
-/// control group in it.
-const WORKLOAD: &str = include_str!("workload.sh");
+/// Where a package of Debian 12 may have a program.
+const PROGRAM_FOLDERS: &[&str] = &["bin", "sbin", "usr/bin", "usr/sbin"];
+
+/// What is recorded: the file is small, and has files, pipes, sockets, signals, containers
+/// and whatever else differs between architectures in it.
+const WORKLOAD: &[(&str, &str)] =
+    &[("/workload", include_str!("workload.sh")), ("/workload.pl", include_str!("workload.pl"))];
 
 /// A snapshot larger than this has no place in the tree.
 const FILE_BYTES_MAX: usize = 60_000;
@@ -138,16 +133,19 @@ fn build_recorder(library: &Path, folder: &Path) -> Result<PathBuf> {
 fn collect(foreign: &Foreign, recorder: &Path) -> Result<Initramfs> {
     let mut content = Initramfs::default();
     content.add("/init", 0o755, init_script().into_bytes());
-    content.add("/workload", 0o644, WORKLOAD.as_bytes().to_vec());
+    for (path, text) in WORKLOAD {
+        content.add(path, 0o644, text.as_bytes().to_vec());
+    }
     content.add("/etc/hostname", 0o644, b"recorder-arm64\n".to_vec());
     content.add("/etc/hosts", 0o644, b"127.0.0.1 localhost\n".to_vec());
     content.add_file("/bin/recorder", recorder)?;
     for program in PROGRAMS {
-        let roots = PACKAGES.iter().map(|package| foreign.root(package).join(program));
-        let from = roots.into_iter().find(|path| path.is_file());
-        let from = from.with_context(|| format!("no package has {program}"))?;
-        let name = program.rsplit('/').next().unwrap_or(program);
-        content.add_file(&format!("/bin/{name}"), &from)?;
+        let folders = PACKAGES.iter().flat_map(|package| {
+            PROGRAM_FOLDERS.iter().map(|folder| foreign.root(package).join(folder))
+        });
+        let from = folders.map(|folder| folder.join(program)).find(|path| path.is_file());
+        let from = from.with_context(|| format!("no package has the program {program}"))?;
+        content.add_file(&format!("/bin/{program}"), &from)?;
     }
     for package in PACKAGES.iter().filter(|package| package.starts_with("lib")) {
         for below in ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu"] {
@@ -183,6 +181,8 @@ hostname -F /etc/hostname
 ip link set lo up
 ulimit -l unlimited
 echo "{STARTED} $(uname -r)"
+# Older than the recording, so that it is known from /proc alone.
+sleep 3600 < /etc/hosts &
 recorder record --socket /run/socket --snapshots /tmp/snapshots --memory 64MiB > /tmp/log 2>&1 &
 recorder=$!
 left=300
