@@ -413,6 +413,12 @@ fn write_layout(set: FlagSet, layout: Layout, value: u64, out: &mut String) {
             rest &= !CLONE_SIGNAL;
         }
     }
+    if set == FlagSet::IpcFlags && rest & 0o777 != 0 {
+        // The permissions of what is made.
+        separate(out);
+        push(out, format_args!("0{:o}", rest & 0o777));
+        rest &= !0o777;
+    }
     if rest != 0 {
         separate(out);
         push(out, format_args!("{rest:#x}"));
@@ -1201,6 +1207,13 @@ mod tests {
     }
 
     #[test]
+    fn permissions_of_what_is_made_are_octal() {
+        assert_eq!(flags(FlagSet::IpcFlags, 0o1600), "IPC_CREAT|0600");
+        assert_eq!(flags(FlagSet::IpcFlags, 0o644), "0644");
+        assert_eq!(flags(FlagSet::IpcFlags, 1 << 20 | 7), "07|0x100000");
+    }
+
+    #[test]
     fn all_bits_set() {
         assert_eq!(
             flags(FlagSet::Prot, u64::MAX),
@@ -1230,6 +1243,8 @@ mod tests {
                             *number as u64
                         } else if let Some(digits) = name.strip_prefix("0x") {
                             u64::from_str_radix(digits, 16).unwrap()
+                        } else if let Some(digits) = name.strip_prefix('0') {
+                            u64::from_str_radix(digits, 8).unwrap()
                         } else if let Ok(number) = name.parse::<i64>() {
                             if layout.long { number as u64 } else { u64::from(number as u32) }
                         } else {
