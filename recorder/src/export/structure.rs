@@ -121,8 +121,29 @@ fn members<'e>(layout: Layout, bytes: &'e [u8], of: &Pointed<'e>, cut: bool) -> 
             found.push((name_of(placed.member), shown));
         }
     }
+    if matches!(layout, Layout::Sigaction | Layout::OldSigaction) {
+        drop_restorer(&mut found, bytes, layout, abi);
+    }
     add_parts(layout, &mut found, of);
     Shown::Structure(found, cut)
+}
+
+/// Without `SA_RESTORER` the kernel brings its own code for the way back from a handler
+/// (`setup_return`, arch/arm64/kernel/signal.c), and what stands in the place of a pointer
+/// to it is whatever lay on the stack.
+fn drop_restorer(
+    found: &mut Vec<(&'static str, Shown<'_>)>,
+    bytes: &[u8],
+    layout: Layout,
+    abi: Abi,
+) {
+    const SA_RESTORER: u64 = 0x0400_0000;
+    let flags = structure::placed(structure::body(layout, abi), abi)
+        .find(|placed| placed.member.name == "sa_flags")
+        .and_then(|placed| number(bytes, placed.offset, placed.member.kind, abi));
+    if flags.is_some_and(|flags| flags & SA_RESTORER == 0) {
+        found.retain(|(name, _)| *name != "sa_restorer");
+    }
 }
 
 /// The name of a member in C; one is a word of Rust.
@@ -575,6 +596,12 @@ mod tests {
             wide(Layout::Sigaction, &[1, 0x1400_0000, 0x7f00, 1 << 16]),
             "{sa_handler=SIG_IGN, sa_flags=SA_RESTORER|SA_RESTART, sa_restorer=0x7f00, \
              sa_mask=[CHLD]}"
+        );
+        // As the C library of aarch64 leaves it; the kernel does not look.
+        let stack = [1, 0x1000_0000, 0xd877_0621_91b0_0000, 1 << 16];
+        assert_eq!(
+            one(Layout::Sigaction, &words(&stack), Abi::Aarch64),
+            "{sa_handler=SIG_IGN, sa_flags=SA_RESTART, sa_mask=[CHLD]}"
         );
         assert_eq!(one(Layout::DescriptorPair, &[3, 0, 0, 0, 4, 0, 0, 0], Abi::X86_64), "[3, 4]");
         assert_eq!(one(Layout::IntValue, &[0xff; 4], Abi::X86_64), "[-1]");
