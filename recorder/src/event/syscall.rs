@@ -198,6 +198,28 @@ impl Syscall {
         }
     }
 
+    /// Whether what it returns is a descriptor, when it left its caller with any. It may be
+    /// 0, where that was closed.
+    pub fn returns_descriptor(&self) -> bool {
+        use wire::plan::leaves;
+        matches!(self.leaves(), leaves::RETURNED | leaves::FCNTL | leaves::IOCTL | leaves::BPF)
+    }
+
+    /// What a call with these arguments returns, where that is no number, count or
+    /// descriptor.
+    pub fn result_of(&self, values: &[u64]) -> Option<Meaning> {
+        // include/uapi/asm-generic/fcntl.h.
+        const F_GETFD: u64 = 1;
+        const F_GETFL: u64 = 3;
+        match (self.name, values.get(1)) {
+            ("brk" | "mmap" | "mmap2" | "mremap" | "shmat", _) => Some(Meaning::Address),
+            ("umask", _) => Some(Meaning::Mode),
+            ("fcntl" | "fcntl64", Some(&F_GETFD)) => Some(Meaning::Flags(FlagSet::DescriptorFlags)),
+            ("fcntl" | "fcntl64", Some(&F_GETFL)) => Some(Meaning::Flags(FlagSet::Open)),
+            _ => None,
+        }
+    }
+
     /// Whether the kernel looks at argument `place` of a call with these arguments:
     /// the mode of an `open` only counts when it makes a file, and holds whatever
     /// the register held otherwise; so do the arguments that a form of a call does not
@@ -593,6 +615,21 @@ mod tests {
         let group = |abi| lookup(abi, number(abi, "getgroups")).unwrap().args[1].meaning;
         assert_eq!(group(Abi::X86), results(Layout::GroupId16));
         assert_eq!(group(Abi::X86_64), results(Layout::GroupId));
+    }
+
+    #[test]
+    fn results_that_are_no_numbers() {
+        let result = |name, values: &[u64]| by_name(name).unwrap().result_of(values);
+        assert_eq!(result("brk", &[0]), Some(Meaning::Address));
+        assert_eq!(result("umask", &[0]), Some(Meaning::Mode));
+        assert_eq!(result("fcntl", &[5, 3, 0]), Some(Meaning::Flags(FlagSet::Open)));
+        assert_eq!(result("fcntl", &[5, 1, 0]), Some(Meaning::Flags(FlagSet::DescriptorFlags)));
+        assert_eq!(result("fcntl", &[5, 0, 10]), None);
+        assert_eq!(result("fcntl", &[]), None);
+        assert_eq!(result("read", &[3, 3, 3]), None);
+        let returns_descriptor = |name| by_name(name).unwrap().returns_descriptor();
+        assert!(["openat", "dup3", "fcntl", "accept4"].into_iter().all(returns_descriptor));
+        assert!(!["recvmsg", "connect", "clone", "pipe2"].into_iter().any(returns_descriptor));
     }
 
     #[test]

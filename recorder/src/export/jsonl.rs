@@ -112,13 +112,15 @@ impl Object<'_> {
 
     fn call<M: SerializeMap>(&self, call: Call<'_, '_>, map: &mut M) -> Result<(), M::Error> {
         let event = self.event;
-        map.serialize_entry("name", &syscall::name(call.abi(self.native), call.nr()))?;
+        let abi = call.abi(self.native);
+        let row = syscall::lookup(abi, call.nr());
+        map.serialize_entry("name", &syscall::name(abi, call.nr()))?;
         let place = Place { event, processes: self.processes };
         map.serialize_entry("args", &Args { call, place, native: self.native })?;
         if call.returned() {
             put_signed(map, "ret", call.ret())?;
         }
-        if let Some(file) = place.returned(call) {
+        if let Some(file) = row.and_then(|row| place.returned(row, call)) {
             put_bytes(map, "ret_file", &file, false)?;
         }
         if let Some(errno) = call.errno() {

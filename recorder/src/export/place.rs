@@ -30,12 +30,15 @@ impl Place<'_> {
         File::first(&file).as_ref().map(file_name)
     }
 
-    /// The descriptor a call made, by what it returned.
-    pub(super) fn returned(&self, call: Call<'_, '_>) -> Option<Vec<u8>> {
-        let ret = i32::try_from(call.ret()).ok().filter(|ret| call.returned() && *ret >= 0)?;
+    /// The descriptor a call made, by what it returned. What others return, such as the
+    /// bytes of a `recvmsg`, may be the number of one it brought by chance.
+    pub(super) fn returned(&self, row: &Syscall, call: Call<'_, '_>) -> Option<Vec<u8>> {
+        if !call.returned() || !row.returns_descriptor() {
+            return None;
+        }
+        let ret = i32::try_from(call.ret()).ok().filter(|ret| *ret >= 0)?;
         let files = self.event.attachment(ATTACHMENT_FILES)?;
-        // A call such as `connect` has a descriptor as argument, and returns 0.
-        File::all(files.bytes).find(|file| file.head.fd == ret && ret > 0).as_ref().map(file_name)
+        File::all(files.bytes).find(|file| file.head.fd == ret).as_ref().map(file_name)
     }
 
     /// Where argument `place` of a call leads when it is a path that does not begin at the

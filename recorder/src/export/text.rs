@@ -13,7 +13,7 @@ use crate::{
     context::Processes,
     event::{
         Call, Event, FlagSet, Kind, Meaning, names,
-        syscall::{self, Abi, Arg},
+        syscall::{self, Abi, Arg, Syscall},
         wire::{ATTACHMENT_WAIT_CHANNEL, flag},
     },
 };
@@ -124,7 +124,7 @@ impl Text {
             return;
         }
         self.line.push(')');
-        self.result(event, call, where_from.returned(call));
+        self.result(event, call, row, where_from);
     }
 
     fn between_angles(&mut self, name: Option<Vec<u8>>) {
@@ -148,7 +148,13 @@ impl Text {
         }
     }
 
-    fn result(&mut self, event: &Event<'_>, call: Call<'_, '_>, made: Option<Vec<u8>>) {
+    fn result(
+        &mut self,
+        event: &Event<'_>,
+        call: Call<'_, '_>,
+        row: Option<&Syscall>,
+        place: Place<'_>,
+    ) {
         match call.errno() {
             Some(errno) => {
                 let name = names::errno_name(errno).map_or(errno.to_string(), str::to_string);
@@ -158,14 +164,8 @@ impl Text {
                 }
             }
             None if call.returned() => {
-                let ret = call.ret();
-                // What is no small number is a pointer: mmap, brk.
-                if (-4095..=0xffff_ffff).contains(&ret) {
-                    self.line.push_str(&format!(" = {ret}"));
-                } else {
-                    self.line.push_str(&format!(" = {ret:#x}"));
-                }
-                self.between_angles(made);
+                self.returned(call, row);
+                self.between_angles(row.and_then(|row| place.returned(row, call)));
             }
             None => self.line.push_str(" = ?"),
         }
@@ -176,6 +176,26 @@ impl Text {
         }
         if event.has(flag::LATE) && self.has_strings(event, call) {
             self.line.push_str(" <strings read late>");
+        }
+    }
+
+    /// What a call that succeeded returned.
+    fn returned(&mut self, call: Call<'_, '_>, row: Option<&Syscall>) {
+        let (ret, abi) = (call.ret(), call.abi(self.native));
+        self.line.push_str(" = ");
+        match row.and_then(|row| row.result_of(call.args())) {
+            Some(Meaning::Flags(_)) if ret == 0 => self.line.push('0'),
+            Some(Meaning::Flags(set)) => {
+                self.line.push_str(&format!("{ret:#x} ("));
+                names::write_flags(set, ret.cast_unsigned(), abi, &mut self.line);
+                self.line.push(')');
+            }
+            Some(meaning) => {
+                push(&show(meaning, ret.cast_unsigned(), None, abi), &mut self.line);
+            }
+            // What is no small number is a pointer, whatever the call.
+            None if (-4095..=0xffff_ffff).contains(&ret) => self.line.push_str(&ret.to_string()),
+            None => self.line.push_str(&format!("{ret:#x}")),
         }
     }
 
