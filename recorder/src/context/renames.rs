@@ -227,6 +227,9 @@ impl Processes {
         if path.first() == Some(&b'/') {
             return Some(path.to_vec());
         }
+        if row.is_left_as_given(place) {
+            return None;
+        }
         // The directory a path belongs to stands right before it.
         let before = place.checked_sub(1).and_then(|before| args.get(before));
         let is_at = |arg: &&Arg| arg.meaning == Meaning::DirFd;
@@ -410,6 +413,25 @@ mod tests {
         host.apply(UNLINKAT, &[3, 0, 0], &[(1, "b")], &[]);
         host.apply(RENAMEAT2, &[3, 0, AT_FDCWD_ARG, 0, 0], &[(1, "c"), (3, "d")], &[]);
         host.assert_named(&[(4, "/base/a (deleted)"), (5, "/data/b (deleted)"), (6, "/base/d")]);
+    }
+
+    /// `symlink("a", "/b/c")` of a program in `/base` said `/base/a`.
+    #[test]
+    fn what_a_link_will_say_begins_nowhere() {
+        let mut host = Host::new();
+        host.open(FILE_WORKING_DIRECTORY, "/base");
+        let mut event = Event::new(Kind::Syscall, 200);
+        (event.pid, event.tid) = (7, 7);
+        for number in [88, 0, 1, 0, 0] {
+            event.push_number(number);
+        }
+        for (index, bytes) in [(0, &b"a\0"[..]), (1, b"c\0")] {
+            event.attach(Attached { index, flags: 0, bytes });
+        }
+        let row = syscall::lookup(Abi::X86_64, 88).unwrap();
+        let call = Call::of(&event).unwrap();
+        let path = |place| host.processes.path(&event, call, row, place);
+        assert_eq!((row.name, path(0), path(1)), ("symlink", None, Some(b"/base/c".to_vec())));
     }
 
     #[test]

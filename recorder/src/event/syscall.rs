@@ -220,6 +220,14 @@ impl Syscall {
         }
     }
 
+    /// Whether argument `place`, a path, begins nowhere when it does not begin at the root.
+    /// What a symbolic link will say is text until somebody follows it, and then it begins
+    /// at the folder of the link; what is mounted may be a device, and is a mere word to
+    /// most file systems.
+    pub fn is_left_as_given(&self, place: usize) -> bool {
+        place == 0 && matches!(self.name, "symlink" | "symlinkat" | "mount")
+    }
+
     /// Whether the kernel looks at argument `place` of a call with these arguments:
     /// the mode of an `open` only counts when it makes a file, and holds whatever
     /// the register held otherwise; so do the arguments that a form of a call does not
