@@ -13,7 +13,7 @@ use recorder_tests::synth::{Made, Synth};
 
 use crate::{program, scratch::Scratch};
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
@@ -36,7 +36,7 @@ fn is_blessing() -> bool {
 }
 
 /// Compares with the text of this name, or rewrites it.
-fn compare(name: &str, found: &str) {
+pub(crate) fn compare(name: &str, found: &str) {
     let path = folder().join(name);
     if is_blessing() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -55,9 +55,15 @@ fn compare(name: &str, found: &str) {
 /// What `recorder` prints with these arguments and the sample, by a name that
 /// does not depend on where the tree is.
 fn printed(arguments: &[&str]) -> String {
-    let sample = sample();
+    printed_of(&sample(), arguments)
+}
+
+/// The same of another file.
+pub(crate) fn printed_of(file: &Path, arguments: &[&str]) -> String {
     let mut command = program::command();
-    command.current_dir(sample.parent().unwrap()).args(arguments).arg("sample.kfr");
+    let (name, options) = arguments.split_at(1);
+    command.current_dir(file.parent().unwrap()).args(name);
+    command.arg(file.file_name().unwrap()).args(options);
     let ran = program::finished(command.output().unwrap());
     ran.succeeded(&format!("{arguments:?}"));
     ran.stdout

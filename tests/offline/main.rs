@@ -8,6 +8,7 @@
     reason = "a test that panics shows where it failed"
 )]
 
+mod aarch64;
 mod bad_input;
 mod crash;
 mod golden;
