@@ -130,6 +130,8 @@ offsets! {
     FDTABLE_FD;
     /// `fdtable.max_fds`.
     FDTABLE_MAX;
+    /// `files_struct.count`.
+    FILES_COUNT;
     /// `fdtable.close_on_exec`.
     FDTABLE_CLOSE_ON_EXEC;
     /// Not 0 when every offset that [`crate::probes::files`] needs is known.

@@ -862,6 +862,8 @@ kinds! {
         /// The new thread.
         child_tid: u32 => Meaning::Tid,
         /// What it has in common with the thread that made it; the rest it has a copy of.
+        /// What differs from it already, another thread having changed it meanwhile, comes
+        /// as the files of a call do.
         /// As wide as it is so that nothing lies unwritten before the next field.
         shares: u64 => Meaning::Flags(FlagSet::Shared),
         /// The id of the control group it is in, of version 2: `clone3` can put it

@@ -57,6 +57,10 @@ pub const ATTACHMENT_CREDENTIALS: u8 = attachment_part(6, 1);
 /// The most files described for one call: `recvmsg` can bring 253 descriptors.
 pub const FILES_MAX: usize = 8;
 
+/// The most files described for one fork: what another thread opened and closed while the
+/// kernel made the child. One `close_range` can close them all.
+pub const FILES_FORKED_MAX: usize = 32;
+
 /// The most bytes of a path the kernel resolved (`PATH_MAX`).
 pub const FILE_PATH_BYTES_MAX: usize = 4096;
 
@@ -96,6 +100,9 @@ const _: () = assert!(size_of::<FileHead>() == 32);
 
 /// Bits of [`FileHead::flags`].
 pub mod file_flag {
+    /// There is no such descriptor: a fork says so where the parent has one that the child
+    /// does not have.
+    pub const CLOSED: u16 = 1 << 0;
     /// The path goes on above what is there, or could not be read to its end.
     pub const CUT: u16 = 1 << 1;
     /// The descriptor is closed by an exec.

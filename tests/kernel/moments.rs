@@ -5,10 +5,7 @@
 //! moment and the last answer of the host. A process all of whose threads have ended is no
 //! process any more, though `ps` prints it as a zombie: it is left out.
 
-use std::{
-    collections::BTreeSet, fs::File, net::UdpSocket, path::Path, sync::atomic::Ordering,
-    time::Instant,
-};
+use std::{collections::BTreeSet, fs::File, net::UdpSocket, path::Path, sync::atomic::Ordering};
 
 use recorder::snapshot::SnapshotReader;
 use recorder_tests::{
@@ -139,70 +136,89 @@ fn seed() -> u64 {
     property::seeds(1).start
 }
 
-/// All of it in one snapshot, looked back at from its end.
+/// Moments of one run at the most: each answer replays the file up to its moment.
+const MOMENTS_OF_RUN_MAX: u64 = 20;
+
+/// Moments of a run and what is said of them, or what the recorder lost meanwhile.
+type Looked = Result<Vec<(Moment, Said)>, Value>;
+
+/// Compares `count` moments of as many runs as that takes.
+fn compare(title: &str, count: u64, arguments: &[&str], look: fn(&mut Run, u64) -> Looked) {
+    let (mut tallies, mut processes, mut taken, mut lost_in_a_row) = (Tallies::default(), 0, 0, 0);
+    let first = seed();
+    let mut seed = first;
+    while taken < count && lost_in_a_row < ROUNDS_MAX {
+        let mut run = Run::start(seed, arguments);
+        match look(&mut run, (count - taken).min(MOMENTS_OF_RUN_MAX)) {
+            Ok(looked) => {
+                lost_in_a_row = 0;
+                taken += looked.len() as u64;
+                let all: BTreeSet<i32> =
+                    looked.iter().flat_map(|(moment, _)| moment.run.clone()).collect();
+                processes += all.len();
+                looked.iter().for_each(|(moment, said)| tallies.take(moment, &all, said));
+            }
+            Err(lost) => {
+                lost_in_a_row += 1;
+                say(&format!("moments: the run of seed {seed} lost {lost}\n"));
+            }
+        }
+        run.end();
+        seed = seed.wrapping_add(1);
+    }
+    if taken < count {
+        // What is lost is lost: it says nothing of the state, only of the machine.
+        skip(&format!(
+            "{} of {count} moments: the rings of this machine overflowed in {ROUNDS_MAX} runs in a row",
+            count - taken
+        ));
+    }
+    if taken > 0 {
+        say(&tallies.summary(&format!(
+            "seeds {first} to {}: {taken} moments {title}, {processes} processes",
+            seed.wrapping_sub(1)
+        )));
+        judge(&tallies);
+    }
+}
+
+/// Each run in one snapshot, looked back at from its end.
 #[test]
 fn any_moment_of_a_busy_run_is_as_the_host_showed_it() {
-    for round in 0..ROUNDS_MAX {
-        let seed = seed().wrapping_add(round as u64);
-        let mut run = Run::start(seed, &[]);
-        let count = Counts::of(200).max(10);
+    compare("looked back at", Counts::of(200).max(10), &[], |run, count| {
         let moments: Vec<Moment> = (0..count).map(|_| run.next_moment().1).collect();
         let file = run.recorder.dump(&[]);
         let lost = lost(&run.recorder, &file);
-        run.end();
         if has_lost(&lost) {
-            say(&format!("moments: round {round} lost {lost}\n"));
-            continue;
+            return Err(lost);
         }
-        let all: BTreeSet<i32> = moments.iter().flat_map(|moment| moment.run.clone()).collect();
-        let mut tallies = Tallies::default();
-        let began = Instant::now();
-        for moment in &moments {
-            tallies.take(moment, &all, &said_of(&file, moment));
-        }
-        let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-        say(&tallies.summary(&format!(
-            "seed {seed}: {count} moments, {} processes; a file of {} kB, {} ms for each answer",
-            all.len(),
-            bytes / 1_000,
-            began.elapsed().as_millis() / (3 * u128::from(count))
-        )));
-        judge(&tallies);
-        return;
-    }
-    // What is lost is lost: it says nothing of the state, only of the machine.
-    skip(&format!("the rings of this machine overflowed in {ROUNDS_MAX} runs in a row"));
+        run.end();
+        let said = |moment: Moment| {
+            let said = said_of(&file, &moment);
+            (moment, said)
+        };
+        Ok(moments.into_iter().map(said).collect())
+    });
 }
 
 /// A short window, and a snapshot at each moment: most of what is open was opened before
 /// its left edge.
 #[test]
 fn what_left_the_window_is_in_the_baseline() {
-    for round in 0..ROUNDS_MAX {
-        let seed = seed().wrapping_add(round as u64);
-        let mut run = Run::start(seed, &["--window", "2s"]);
-        let (mut tallies, mut all) = (Tallies::default(), BTreeSet::new());
-        let count = Counts::of(100).max(10);
-        let complete = (0..count).all(|taken| {
+    let window = ["--window", "2s"];
+    compare("at the end of two seconds", Counts::of(100).max(10), &window, |run, count| {
+        let mut looked = Vec::new();
+        for _ in 0..count {
             // Held until the answers are there: they take CPUs that the recorder needs.
             let (_held, moment) = run.next_moment();
-            all.extend(moment.run.iter().copied());
             let file = run.recorder.dump(&[]);
             let lost = lost(&run.recorder, &file);
             if has_lost(&lost) {
-                say(&format!("moments: round {round} lost {lost} after {taken} moments\n"));
-                return false;
+                return Err(lost);
             }
-            tallies.take(&moment, &all, &said_of(&file, &moment));
-            true
-        });
-        if complete {
-            say(&tallies
-                .summary(&format!("seed {seed}: {count} moments at the end of two seconds")));
-            judge(&tallies);
-            return;
+            let said = said_of(&file, &moment);
+            looked.push((moment, said));
         }
-    }
-    // What is lost is lost: it says nothing of the state, only of the machine.
-    skip(&format!("the rings of this machine overflowed in {ROUNDS_MAX} runs in a row"));
+        Ok(looked)
+    });
 }

@@ -4,9 +4,9 @@
 
 use recorder_ebpf::wire::{
     ATTACHMENT_CREDENTIALS, ATTACHMENT_FILES, AttachmentHead, Credentials, FILE_DEPTH_MAX,
-    FILE_PATH_BYTES_MAX, FILE_WORKING_DIRECTORY, FILES_MAX, FileHead, INET_SOCKADDR_BYTES,
-    RECORD_BYTES_MAX, SOCKADDR_BYTES_MAX, SocketHead, attachment_flag, file_flag, flag,
-    plan::leaves,
+    FILE_PATH_BYTES_MAX, FILE_WORKING_DIRECTORY, FILES_FORKED_MAX, FILES_MAX, FileHead,
+    INET_SOCKADDR_BYTES, RECORD_BYTES_MAX, SOCKADDR_BYTES_MAX, SocketHead, attachment_flag,
+    file_flag, flag, plan::leaves,
 };
 
 use aya_ebpf::helpers::generated::{
@@ -77,10 +77,12 @@ const DESCRIPTOR_COMMANDS: u64 = 1
 
 /// What is written down while a file is described, see `NOTES_AT`.
 #[repr(C)]
-struct Notes {
-    /// The caller. Here it is a number to the verifier, which hands no pointer to a global
-    /// function.
-    task: u64,
+pub(super) struct Notes {
+    /// Whose files are described. Here it is a number to the verifier, which hands no
+    /// pointer to a global function.
+    pub(super) task: u64,
+    /// Its parent while a fork is told, when descriptors it has not are told too; else 0.
+    pub(super) parent: u64,
     /// The directory entry the walk has come to.
     dentry: u64,
     /// The `struct mount` it is in.
@@ -91,8 +93,10 @@ struct Notes {
     start: u32,
     /// Names so far.
     names: u32,
+    /// How many descriptors were found that differ between a parent and its child.
+    pub(super) count: u32,
     /// The descriptors to describe.
-    fds: [i32; FILES_MAX],
+    pub(super) fds: [i32; FILES_FORKED_MAX],
     /// What every file has: on the stack there is no room for it before 6.13.
     head: FileHead,
 }
@@ -100,7 +104,7 @@ struct Notes {
 const _: () = assert!(size_of::<Notes>() <= NOTES_BYTES);
 
 #[inline(always)]
-fn notes(scratch: *mut u8) -> *mut Notes {
+pub(super) fn notes(scratch: *mut u8) -> *mut Notes {
     scratch.wrapping_add(NOTES_AT).cast()
 }
 
@@ -133,7 +137,10 @@ pub(crate) fn attach_left(
     let start = bound(attaching.at, RECORD_BYTES_MAX as u32 - 1);
     let body = start + size_of::<AttachmentHead>() as u32;
     // SAFETY: the notes are ours.
-    unsafe { (*notes(scratch)).task = call.task };
+    unsafe {
+        (*notes(scratch)).task = call.task;
+        (*notes(scratch)).parent = 0;
+    }
     let end = describe_all(body, count);
     let end = bound(end, RECORD_BYTES_MAX as u32 - 1);
     let bytes = end.wrapping_sub(body);
@@ -318,25 +325,25 @@ fn describe_all(at: u32, count: u32) -> u32 {
 }
 
 /// Describes descriptor `place` of the notes at `at`; answers where it ended, which is
-/// `at` when there is no such descriptor any more.
+/// `at` when a call made it and there is no such descriptor any more.
 ///
 /// A global function to the verifier, which looks at it once by itself and not once for
 /// every way it can be reached: inlined, forty steps of eight files take it minutes.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn describe(at: u32, place: u32) -> u32 {
+pub(super) extern "C" fn describe(at: u32, place: u32) -> u32 {
     let at = bound(at, RECORD_BYTES_MAX as u32 - 1);
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return at };
     let scratch = scratch.cast::<u8>();
     let notes = notes(scratch);
-    // SAFETY: the notes have room for eight; `at` is below `RECORD_BYTES_MAX` and the
+    // SAFETY: the notes have room for every place; `at` is below `RECORD_BYTES_MAX` and the
     // buffer goes on for more than the largest path behind it; the helper checks the rest.
     unsafe {
         let fds = notes.wrapping_byte_add(core::mem::offset_of!(Notes, fds)).cast::<i32>();
         let task = (*notes).task as *const u8;
         let head = &raw mut (*notes).head;
         head.write(FileHead::default());
-        (*head).fd = fds.wrapping_add(bound(place, FILES_MAX as u32 - 1) as usize).read();
+        (*head).fd = fds.wrapping_add(bound(place, FILES_FORKED_MAX as u32 - 1) as usize).read();
         let (mount, file_private, inode);
         if (*head).fd == FILE_WORKING_DIRECTORY {
             let fs = read_field::<u64>(task, TASK_FS.load()) as *const u8;
@@ -347,7 +354,12 @@ extern "C" fn describe(at: u32, place: u32) -> u32 {
         } else {
             let file = file_of(task, head);
             if file.is_null() {
-                return at;
+                if (*notes).parent == 0 {
+                    return at;
+                }
+                (*head).flags = file_flag::CLOSED;
+                scratch.wrapping_add(at as usize).cast::<FileHead>().write_unaligned(head.read());
+                return at + size_of::<FileHead>() as u32;
             }
             (*head).open_flags = read_field(file, FILE_FLAGS.load());
             mount = read_field::<u64>(file, FILE_MOUNT.load());

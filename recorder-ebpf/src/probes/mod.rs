@@ -7,6 +7,8 @@ mod control;
 mod family;
 #[cfg(feature = "btf")]
 mod files;
+#[cfg(feature = "btf")]
+mod fork;
 mod memory;
 mod network;
 mod process;

@@ -53,25 +53,6 @@ pub(super) fn recorded_thread() -> Option<u64> {
 }
 
 #[inline(always)]
-fn forked(pid_tgid: u64, child_pid: u32, child_tid: u32, shares: u32, child_cgroup: u64) {
-    let Some(scope) = Scope::enter() else { return };
-    let now = now_ns();
-    let mut fork = record::ProcessFork {
-        header: header(Kind::ProcessFork, now, pid_tgid),
-        child_pid,
-        child_tid,
-        shares: u64::from(shares),
-        child_cgroup,
-    };
-    // SAFETY: `fork` is on the stack and as long as is said.
-    unsafe {
-        let bytes = size_of::<record::ProcessFork>() as u64;
-        scope.offer(Kind::ProcessFork, (&raw mut fork).cast(), bytes, now);
-    }
-    scope.leave();
-}
-
-#[inline(always)]
 fn exited(pid_tgid: u64, status: Option<u32>, reaper: u32) {
     let Some(scope) = Scope::enter() else { return };
     let now = now_ns();
@@ -135,12 +116,12 @@ mod attached {
     use recorder_ebpf::{
         schema::{Kind, record},
         wire::{
-            AttachmentHead, COMM_BYTES, EXEC_ARGS_BYTES_MAX, STRING_BYTES_MAX, attachment_flag,
-            shared, slot_state,
+            AttachmentHead, COMM_BYTES, EXEC_ARGS_BYTES_MAX, RECORD_BYTES_MAX, STRING_BYTES_MAX,
+            attachment_flag, shared, slot_state,
         },
     };
 
-    use super::{exited, forked, recorded_thread, renamed};
+    use super::{exited, recorded_thread, renamed};
     use crate::{
         emit::{Scope, header, now_ns},
         maps::{
@@ -152,6 +133,7 @@ mod attached {
             cgroup::group_of,
             family::{is_sibling, reaper},
             files::credentials,
+            fork::attach_differing,
             read_field, string_answer,
             syscall::{resolve_exec_path, slot_of},
         },
@@ -181,10 +163,30 @@ mod attached {
             if pid == tid && is_sibling(own, child) {
                 shares |= shared::PARENT;
             }
-            forked(parent, pid, tid, shares, group);
+            let Some(scope) = Scope::enter() else { return 0 };
+            if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
+                // The time first: what the parent does from now on is not the child's.
+                let now = now_ns();
+                let scratch = scratch.cast::<u8>();
+                let end = attach_differing(scratch, FORK_BYTES, own, child, shares);
+                let fork = scratch.cast::<record::ProcessFork>();
+                (*fork).header = header(Kind::ProcessFork, now, parent);
+                (*fork).header.bytes = end as u16;
+                (*fork).header.attachments = u8::from(end > FORK_BYTES);
+                (*fork).child_pid = pid;
+                (*fork).child_tid = tid;
+                (*fork).shares = u64::from(shares);
+                (*fork).child_cgroup = group;
+                let bytes = u64::from(bound(end, RECORD_BYTES_MAX as u32 - 1));
+                scope.offer(Kind::ProcessFork, scratch.cast(), bytes, now);
+            }
+            scope.leave();
         }
         0
     }
+
+    /// Where the first attachment of a fork begins.
+    const FORK_BYTES: u32 = size_of::<record::ProcessFork>() as u32;
 
     /// What two tasks have in common.
     #[inline(always)]
@@ -337,7 +339,7 @@ mod attached {
         wire::{AttachmentHead, COMM_BYTES, STRING_BYTES_MAX, flag, shared, slot_state},
     };
 
-    use super::{exited, forked, recorded_thread, renamed};
+    use super::{exited, recorded_thread, renamed};
     use crate::{
         emit::{Scope, header, now_ns},
         maps::{EXEC_FILENAME, EXEC_OLD_PID, FORK_CHILD_PID, RENAME_NEWCOMM, RENAME_PID, SCRATCH},
@@ -358,9 +360,28 @@ mod attached {
             unsafe { (*slot).state = slot_state::CHILD };
         }
         if let Some(parent) = recorded_thread() {
-            forked(parent, child, child, shared::UNKNOWN, 0);
+            forked(parent, child);
         }
         0
+    }
+
+    #[inline(always)]
+    fn forked(pid_tgid: u64, child: u32) {
+        let Some(scope) = Scope::enter() else { return };
+        let now = now_ns();
+        let mut fork = record::ProcessFork {
+            header: header(Kind::ProcessFork, now, pid_tgid),
+            child_pid: child,
+            child_tid: child,
+            shares: u64::from(shared::UNKNOWN),
+            child_cgroup: 0,
+        };
+        // SAFETY: `fork` is on the stack and as long as is said.
+        unsafe {
+            let bytes = size_of::<record::ProcessFork>() as u64;
+            scope.offer(Kind::ProcessFork, (&raw mut fork).cast(), bytes, now);
+        }
+        scope.leave();
     }
 
     /// The format has no exit code: the record says that it is not known.

@@ -40,7 +40,7 @@ impl Processes {
         }
         for attached in event.attached() {
             match attached.index {
-                ATTACHMENT_FILES => self.left_files(event, attached),
+                ATTACHMENT_FILES => self.left_files(event, event.tid, attached),
                 ATTACHMENT_CREDENTIALS => self.left_credentials(event, attached),
                 _ => {}
             }
@@ -110,21 +110,26 @@ impl Processes {
         }
     }
 
-    fn left_files(&mut self, event: &Event<'_>, attached: &Attached<'_>) {
+    /// What an event says that a thread has open.
+    fn left_files(&mut self, event: &Event<'_>, tid: u32, attached: &Attached<'_>) {
         for file in File::all(attached.bytes) {
             let open = open_file(&file, event.ts_ns);
             if file.head.fd == FILE_WORKING_DIRECTORY {
-                self.enter_directory(event.tid, open);
+                self.enter_directory(tid, open);
+                continue;
+            }
+            if file.head.flags & file_flag::CLOSED != 0 {
+                self.change_files(tid, event.ts_ns, |files| files.remove(file.head.fd));
                 continue;
             }
             if self.bytes() + attached.bytes.len() as u64 > self.bytes_max {
                 self.cut += 1;
                 continue;
             }
-            if self.files.get(event.tid).is_none() && self.get(event.tid).is_some() {
-                self.files.set(event.tid, Descriptors::default());
+            if self.files.get(tid).is_none() && self.get(tid).is_some() {
+                self.files.set(tid, Descriptors::default());
             }
-            self.change_files(event.tid, event.ts_ns, |files| files.install(file.head.fd, open));
+            self.change_files(tid, event.ts_ns, |files| files.install(file.head.fd, open));
         }
     }
 
@@ -171,6 +176,11 @@ impl Processes {
             self.directories.join(child, event.tid);
         } else {
             self.directories.copy(child, event.tid);
+        }
+        // The copies were made when the call began: what other threads of the parent did
+        // since then is not the child's.
+        if let Some(differing) = event.attachment(ATTACHMENT_FILES) {
+            self.left_files(event, child, differing);
         }
     }
 
@@ -405,6 +415,45 @@ mod tests {
         processes.apply(&call(300, 272, &[CLONE_FILES], 0), Abi::X86_64);
         processes.apply(&call(310, CLOSE, &[4], 0), Abi::X86_64);
         assert_eq!([7, 8, 10].map(|tid| names(&processes, tid)), [vec![], b(), b()]);
+    }
+
+    /// Another thread closed, opened and moved on after the kernel had copied the tables and
+    /// before it told of the child, which had what its parent had then.
+    #[test]
+    fn a_child_has_what_its_fork_says_it_has() {
+        let mut processes = known();
+        open(&mut processes, 100, 7, &file(3, "/kept", 0));
+        open(&mut processes, 100, 7, &file(4, "/opened/since", 0));
+        open(&mut processes, 100, 7, &file(FILE_WORKING_DIRECTORY, "/since", 0));
+        let differing = [
+            padded(file(FILE_WORKING_DIRECTORY, "/before", 0)),
+            padded(file::describe(
+                FileHead { fd: 4, flags: file_flag::CLOSED, ..FileHead::default() },
+                b"",
+                None,
+            )),
+            file(5, "/closed/since", CLOSE_ON_EXEC),
+        ]
+        .concat();
+        let mut event = Event::new(Kind::ProcessFork, 110);
+        (event.pid, event.tid) = (7, 7);
+        for number in [9, 9, 0] {
+            event.push_number(number);
+        }
+        event.attach(Attached { index: ATTACHMENT_FILES, flags: 0, bytes: &differing });
+        processes.apply(&event, Abi::X86_64);
+        let expected = [(3, "/kept".to_string()), (5, "/closed/since".to_string())];
+        assert_eq!(names(&processes, 9), expected);
+        assert!(processes.file(9, 5).unwrap().close_on_exec);
+        let directory = processes.directory(9).and_then(OpenFile::file).unwrap();
+        assert_eq!(directory.name(), b"/before");
+        assert_eq!(names(&processes, 7).len(), 2, "the parent has what it has");
+    }
+
+    /// As it stands before another one.
+    fn padded(mut file: Vec<u8>) -> Vec<u8> {
+        file.resize(file.len().next_multiple_of(8), 0);
+        file
     }
 
     #[test]

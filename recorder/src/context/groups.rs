@@ -433,16 +433,16 @@ impl Processes {
         &self.groups
     }
 
-    /// What the groups of an event's process say of it, where they say anything.
-    /// Threads that outlive their leader are where it was.
-    pub fn attribution_of(&self, event: &Event<'_>) -> Option<&Attribution> {
-        let said = self.groups.of_process(event.pid)?.attribution();
+    /// What the groups of a process say of it, where they say anything. Threads that
+    /// outlive their leader are where it was.
+    pub fn attribution_of(&self, pid: u32) -> Option<&Attribution> {
+        let said = self.groups.of_process(pid)?.attribution();
         (!said.is_empty()).then_some(said)
     }
 
     /// Whether that is doubtful: forks or moves were lost since it was learnt.
-    pub fn is_attribution_uncertain(&self, event: &Event<'_>) -> bool {
-        let place = self.groups.places.get(&event.pid);
+    pub fn is_attribution_uncertain(&self, pid: u32) -> bool {
+        let place = self.groups.places.get(&pid);
         place.is_some_and(|place| place.as_of_ns < self.names_uncertain_ns)
     }
 

@@ -88,9 +88,9 @@ impl Serialize for Object<'_> {
             if let Some(start_ns) = self.start_ns() {
                 map.serialize_entry("pid_start_ns", &start_ns.to_string())?;
             }
-            if let Some(said) = self.processes.attribution_of(event) {
+            if let Some(said) = self.processes.attribution_of(event.pid) {
                 put_attribution(&mut map, said)?;
-                if self.processes.is_attribution_uncertain(event) {
+                if self.processes.is_attribution_uncertain(event.pid) {
                     map.serialize_entry("container_uncertain", &true)?;
                 }
             }
@@ -178,7 +178,10 @@ impl Object<'_> {
 }
 
 /// Container, pod and unit, as far as they are known.
-fn put_attribution<M: SerializeMap>(map: &mut M, said: &Attribution) -> Result<(), M::Error> {
+pub(crate) fn put_attribution<M: SerializeMap>(
+    map: &mut M,
+    said: &Attribution,
+) -> Result<(), M::Error> {
     if let Some(container) = &said.container {
         put_bytes(map, "container_id", &container.id, false)?;
         if let Some(runtime) = container.runtime {

@@ -15,7 +15,7 @@ use std::io::{self, Write};
 
 pub use fields::Fields;
 pub use jsonl::JsonLines;
-pub(crate) use jsonl::{put_bytes, put_list};
+pub(crate) use jsonl::{put_attribution, put_bytes, put_list};
 pub(crate) use place::file_name;
 pub use text::Text;
 pub(crate) use text::push_escaped;

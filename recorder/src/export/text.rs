@@ -64,11 +64,11 @@ impl Text {
         } else {
             self.line.push_str(&format!("[{}/{}]", event.pid, event.tid));
         }
-        let said = processes.attribution_of(event).filter(|_| self.containers);
+        let said = processes.attribution_of(event.pid).filter(|_| self.containers);
         if let Some(place) = said.and_then(place_of) {
             self.line.push('@');
             push_escaped(place, &mut self.line);
-            if processes.is_attribution_uncertain(event) {
+            if processes.is_attribution_uncertain(event.pid) {
                 self.line.push('?');
             }
         }
@@ -77,14 +77,14 @@ impl Text {
 
     /// Behind a program that begins: in which container.
     fn container(&mut self, event: &Event<'_>, processes: &Processes) {
-        let said = processes.attribution_of(event).filter(|_| !self.containers);
+        let said = processes.attribution_of(event.pid).filter(|_| !self.containers);
         let Some(container) = said.and_then(|said| said.container.as_ref()) else { return };
         self.line.push_str(" in ");
         if let Some(runtime) = container.runtime {
             self.line.push_str(&format!("{runtime}:"));
         }
         push_escaped(container.short_id(), &mut self.line);
-        if processes.is_attribution_uncertain(event) {
+        if processes.is_attribution_uncertain(event.pid) {
             self.line.push('?');
         }
     }

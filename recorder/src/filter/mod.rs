@@ -165,7 +165,7 @@ impl Filter {
         if self.containers.is_empty() && self.units.is_empty() && self.pods.is_empty() {
             return true;
         }
-        let Some(said) = processes.attribution_of(event).filter(|_| event.tid != 0) else {
+        let Some(said) = processes.attribution_of(event.pid).filter(|_| event.tid != 0) else {
             return false;
         };
         let any = |wanted: &[String], fits: &dyn Fn(&[u8]) -> bool| {

@@ -246,14 +246,15 @@ pub fn is_payload(event: &Event<'_>, attached: &Attached<'_>, native: Abi) -> bo
 }
 
 fn holds(event: &Event<'_>, attached: &Attached<'_>, native: Abi) -> Holds {
+    // Of a call or a fork; no other kind has so many.
+    if attached.index == ATTACHMENT_FILES {
+        return Holds::Files;
+    }
     let Some(call) = Call::of(event) else {
         let schema = event.kind.schema().attachments;
         let meaning = schema.get(usize::from(attached.index)).map(|found| found.meaning);
         return meaning.map_or(Holds::Nothing, holds_of);
     };
-    if attached.index == ATTACHMENT_FILES {
-        return Holds::Files;
-    }
     // See `wire::attachment_part`.
     let (place, part) = (attached.index & 7, attached.index >> 3);
     let row = syscall::lookup(call.abi(native), call.nr());

@@ -193,6 +193,7 @@ const BTF_OFFSETS: &[(&str, &str, &str)] = &[
 /// What the kernel has to say of a file and of where it lies. Without one of them none of
 /// it is read.
 const FILE_OFFSETS: &[(&str, &str, &str)] = &[
+    ("FILES_COUNT", "files_struct", "count"),
     ("FDTABLE_MAX", "fdtable", "max_fds"),
     ("FDTABLE_CLOSE_ON_EXEC", "fdtable", "close_on_exec"),
     ("FILE_INODE", "file", "f_inode"),

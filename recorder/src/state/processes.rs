@@ -11,7 +11,7 @@ use super::{HostState, Object, printable, write_object, write_table};
 use crate::{
     clock::ClockAnchor,
     context::{OpenFile, ThreadFacts},
-    export::{put_bytes, put_list, rfc3339},
+    export::{put_attribution, put_bytes, put_list, rfc3339},
 };
 
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -23,24 +23,39 @@ impl HostState {
         out: &mut dyn Write,
     ) -> io::Result<()> {
         let threads = self.thread_counts();
+        // On a host without containers it would be an empty column.
+        let has_containers = self.leaders().any(|(pid, _)| self.container(pid).is_some());
         let rows: Vec<Vec<String>> = self
             .leaders()
             .map(|(pid, facts)| {
                 let mark = if self.processes.is_uncertain(facts) { "?" } else { "" };
                 let uid = facts.credentials.map(|who| who.euid.to_string());
-                vec![
+                let mut row = vec![
                     uid.unwrap_or_else(|| "-".to_string()),
                     format!("{pid}{mark}"),
                     facts.ppid.to_string(),
                     facts.session.to_string(),
                     threads.get(&pid).copied().unwrap_or(1).to_string(),
                     self.started(facts, clock),
-                    command_line(facts),
-                ]
+                ];
+                if has_containers {
+                    row.push(self.container(pid).unwrap_or_else(|| "-".to_string()));
+                }
+                row.push(command_line(facts));
+                row
             })
             .collect();
-        let head = ["UID", "PID", "PPID", "SID", "THREADS", "STARTED", "COMMAND"];
+        let mut head = vec!["UID", "PID", "PPID", "SID", "THREADS", "STARTED"];
+        head.extend(has_containers.then_some("CONTAINER"));
+        head.push("COMMAND");
         write_table(&head, &rows, out)
+    }
+
+    /// The container of a process as people write it.
+    fn container(&self, pid: u32) -> Option<String> {
+        let container = self.processes.attribution_of(pid)?.container.as_ref()?;
+        let mark = if self.processes.is_attribution_uncertain(pid) { "?" } else { "" };
+        Some(format!("{}{mark}", printable(container.short_id())))
     }
 
     pub(super) fn write_processes_json(
@@ -88,6 +103,12 @@ impl HostState {
         }
         if let Some(directory) = self.processes.directory(pid).and_then(OpenFile::file) {
             put_bytes(object, "directory", &directory.name(), false)?;
+        }
+        if let Some(said) = self.processes.attribution_of(pid) {
+            put_attribution(object, said)?;
+            if self.processes.is_attribution_uncertain(pid) {
+                object.serialize_entry("container_uncertain", &true)?;
+            }
         }
         if self.processes.is_uncertain(facts) {
             object.serialize_entry("uncertain", &true)?;

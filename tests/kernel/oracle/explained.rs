@@ -8,7 +8,6 @@ pub(super) enum Reason {
     Environment,
     Data,
     SocketEnds,
-    DeletedSince,
     ReturnsFromSignal,
     Unused,
     WrittenThere,
@@ -33,10 +32,6 @@ pub(super) const REASONS: &[(Reason, &str)] = &[
     (
         Reason::SocketEnds,
         "strace says the number of a socket, the recorder its protocol and its ends",
-    ),
-    (
-        Reason::DeletedSince,
-        "a file that was deleted after it was opened: strace asks at each call, the recorder looked when it was opened",
     ),
     (
         Reason::ReturnsFromSignal,
@@ -103,9 +98,6 @@ pub(super) fn reason(difference: &Difference) -> Option<Reason> {
         "sendto.buff" | "recvfrom.ubuf" if is_address => Reason::Data,
         _ if is_text && is_address => Reason::Data,
         _ if place.ends_with("<file>") && traced.starts_with("socket:[") => Reason::SocketEnds,
-        _ if place.ends_with("<file>") && *traced == format!("{recorded} (deleted)") => {
-            Reason::DeletedSince
-        }
         _ if place.starts_with("rt_sigreturn.") => Reason::ReturnsFromSignal,
         "clone.parent_tidptr"
         | "clone.tls"

@@ -111,7 +111,7 @@ fn a_thread_that_is_moved_alone_moves_nobody_else() {
     processes.apply(&moved(32, 2, 2, 4, "/all"), Abi::X86_64);
     let thread = thread(Kind::Syscall, 33, 2, 3, &[]);
     assert_eq!(text(&processes, 2), "0::/ 4:memory:/all 9:name=systemd:/init.scope");
-    assert!(processes.attribution_of(&thread).is_some());
+    assert!(processes.attribution_of(thread.pid).is_some());
 }
 
 #[test]
@@ -237,12 +237,12 @@ fn what_a_loss_makes_doubtful_is_marked_until_it_is_learnt_anew() {
     let mut processes = seeded();
     processes.apply(&moved(20, 1, 1, 4, "/docker/a"), Abi::X86_64);
     let event = thread(Kind::Syscall, 60, 1, 1, &[]);
-    assert!(!processes.is_attribution_uncertain(&event));
+    assert!(!processes.is_attribution_uncertain(event.pid));
     for (process_events, is_uncertain) in [(0, false), (1, true)] {
         let lost = thread(Kind::Lost, 30, 0, 0, &[1, 5, 40, process_events]);
         processes.apply(&lost, Abi::X86_64);
-        assert_eq!(processes.is_attribution_uncertain(&event), is_uncertain);
+        assert_eq!(processes.is_attribution_uncertain(event.pid), is_uncertain);
     }
     processes.apply(&moved(50, 1, 1, 4, "/docker/b"), Abi::X86_64);
-    assert!(!processes.is_attribution_uncertain(&event));
+    assert!(!processes.is_attribution_uncertain(event.pid));
 }
