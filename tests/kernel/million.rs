@@ -260,6 +260,7 @@ impl Judge {
             let before = self.lives.insert(event.number(1) as u32, life);
             self.endless += u64::from(before.is_some());
         }
+        self.count(event, comm);
         if let Some(code) = code_said(event) {
             self.says(event, comm, code);
         }
@@ -296,6 +297,26 @@ impl Judge {
         }
     }
 
+    /// Counts the execs and the ends of our processes, whatever else of them was lost.
+    fn count(&mut self, event: &Event<'_>, comm: &[u8]) {
+        let is_ours = |name: &[u8]| {
+            [FORKED, EVEN, ODD].map(name_of).iter().any(|ours| ours.as_bytes() == name)
+        };
+        match event.kind {
+            Kind::ProcessExec => {
+                let program = event.attachment(0).map(Attached::text).unwrap_or_default();
+                let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+                self.execs += u64::from(is_ours(name));
+            }
+            Kind::ProcessExit => {
+                let code = event.number(0) as i32;
+                let is_one = [FORKED, EVEN, ODD].contains(&code) && is_ours(comm);
+                self.exits += u64::from(is_one);
+            }
+            _ => {}
+        }
+    }
+
     /// An event that says by itself which program made it.
     fn says(&mut self, event: &Event<'_>, comm: &[u8], code: i32) {
         self.judged += 1;
@@ -315,8 +336,6 @@ impl Judge {
     fn ended(&mut self, event: &Event<'_>) {
         let life = self.lives.remove(&event.tid).filter(|life| life.is_whole);
         let Some(life) = life else { return };
-        self.exits += 1;
-        self.execs += life.execs;
         self.silent += u64::from(life.said.is_none());
         let code = event.number(0) as i32;
         let became = life.second.as_deref().unwrap_or(&life.first);

@@ -1,7 +1,7 @@
 //! Secrets and the environment: none of it is in a file.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsStr},
     fs,
     io::{Read as _, Write as _},
     os::unix::{
@@ -257,6 +257,13 @@ fn data_is_kept_by_class_when_it_is_asked_for() {
         let environment = ["-c", "cat /proc/self/environ >/dev/null"];
         run(Command::new("/bin/sh").args(environment).env("MARK", "envmark-in-data"));
         let file = recorder.dump(&[]);
+        let scrubbed = directory.join("scrubbed.kfr");
+        let words = [OsStr::new("--payload"), OsStr::new("-o"), scrubbed.as_os_str()];
+        run(Command::new(binary()).arg("scrub").arg(&file).args(words)).succeeded();
+        for word in ["filedata-begins", "sockdata-begins"] {
+            assert!(!has(&contents(&scrubbed), word.as_bytes()), "{word}");
+        }
+        assert_eq!(recorder.info(&scrubbed)["privacy"].get("payload"), None);
         (contents(&file), recorder.info(&file), recorder.status())
     };
     let kept = |contents: &[u8]| {

@@ -135,12 +135,16 @@ fn pid_max() -> u32 {
     text.trim().parse().unwrap_or(32_768) + 1
 }
 
+/// Whose data is kept follows from the file it goes to.
+const FILES_MISSED: &str = "the files behind descriptors, and the data that snaplen asks for";
+
 fn without_btf(why: &str) -> Vec<Missing> {
     [
         "which 32-bit calls are 32-bit calls",
         "which new threads are processes",
         "the arguments of a program that is started, and how a process ended",
         "who accepted a connection",
+        FILES_MISSED,
         "a process that is started in another control group than its maker's",
         "TCP retransmissions and resets",
     ]
@@ -276,7 +280,7 @@ fn btf_offsets(
             Err(error) => return Err(ProbeError::failed("find a field of the kernel", error)),
         }
     }
-    let files = group(types, FILE_OFFSETS, "the files behind descriptors", missing);
+    let files = group(types, FILE_OFFSETS, FILES_MISSED, missing);
     offsets.push(("FILES_KNOWN", u32::from(files.is_some())));
     offsets.extend(files.unwrap_or_default());
     let groups = group(types, GROUP_OFFSETS, "which control groups processes are in", missing);
