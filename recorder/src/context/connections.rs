@@ -19,7 +19,7 @@ pub(super) const CHANGES_MAX: usize = 8_192;
 type Ends = [[u8; INET_SOCKADDR_BYTES]; 2];
 
 /// What a change takes in the table.
-const CHANGE_BYTES: u64 = (size_of::<Ends>() + size_of::<Change>() + 16) as u64;
+pub(super) const CHANGE_BYTES: u64 = (size_of::<Ends>() + size_of::<Change>() + 16) as u64;
 
 #[derive(Clone, Copy, Debug)]
 struct Change {

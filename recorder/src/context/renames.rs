@@ -61,7 +61,7 @@ impl Renames {
         self.count == 0
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.count >= NAMES_MAX || self.bytes >= NAMES_BYTES_MAX
     }
 
@@ -159,15 +159,9 @@ impl Processes {
     fn rename_to(&mut self, pid: u32, from: &[u8], ts_ns: u64, to: Option<&[u8]>) {
         let scope = self.scope(pid).to_vec();
         let bytes = bytes_of(scope.len() + from.len(), to);
-        let is_too_much = |own: &Processes| own.bytes() + bytes > own.bytes_max;
-        if self.renames.is_full() || is_too_much(self) {
-            self.settle();
+        if self.makes_room(bytes) {
+            self.renames.add(&scope, from, ts_ns, to);
         }
-        if is_too_much(self) {
-            self.cut += 1;
-            return;
-        }
-        self.renames.add(&scope, from, ts_ns, to);
     }
 
     /// The container of a process, empty for the host.
