@@ -21,7 +21,7 @@ use crate::{
     loss::Missing,
     snapshot::{self, Contents, Header, WindowInfo, WriteError, Written, snapshot_name},
     trigger::Trigger,
-    window::{Block, FrozenWindow, blocks_of},
+    window::{FrozenWindow, blocks_of},
 };
 
 /// What a snapshot is to have.
@@ -243,14 +243,9 @@ fn window_info(window: &FrozenWindow, moment_ns: u64) -> WindowInfo {
     info
 }
 
-/// Leaves out what is older; state events among it go into the baseline.
+/// Leaves out what is older.
 fn cut_before(frozen: &mut Frozen, oldest_ns: u64) {
-    let blocks = std::mem::take(&mut frozen.window.blocks);
-    let (kept, dropped): (Vec<Block>, Vec<Block>) =
-        blocks.into_iter().partition(|block| block.meta().last_ns >= oldest_ns);
-    frozen.window.blocks = kept;
-    frozen.window.fold(&dropped);
-    let events: u64 = dropped.iter().map(|block| block.meta().ledger_events()).sum();
+    let events = frozen.window.cut_before(oldest_ns);
     frozen.ledger.in_window -= events;
     frozen.ledger.evicted += events;
 }

@@ -74,13 +74,29 @@ pub struct FrozenWindow {
 }
 
 impl FrozenWindow {
-    /// Takes the state events of blocks that are left out into the baseline.
-    pub fn fold(&mut self, dropped: &[Block]) {
-        let state = state_of(dropped);
+    /// Leaves out the blocks all of which is older; state among it goes into the baseline.
+    /// Answers how many events of the ledger went.
+    pub fn cut_before(&mut self, oldest_ns: u64) -> u64 {
+        let blocks = std::mem::take(&mut self.blocks);
+        let (kept, dropped): (Vec<Block>, Vec<Block>) =
+            blocks.into_iter().partition(|block| block.meta().last_ns >= oldest_ns);
+        self.blocks = kept;
+        let events = |blocks: &[Block]| -> u64 {
+            blocks.iter().map(|block| block.meta().ledger_events()).sum()
+        };
+        let mut went = events(&dropped);
+        let state = state_of(&dropped);
         if !state.is_empty() {
-            let events = state.iter().flat_map(DecodedBlock::events).collect();
-            fold(Arc::make_mut(&mut self.baseline), events, self.native);
+            let metas = self.blocks.iter().map(Block::meta);
+            let kept = metas.filter(|meta| meta.class == Class::State);
+            let until_ns = kept.map(|meta| meta.first_ns).min().unwrap_or(u64::MAX);
+            let goes = |event: &Event<'_>| event.ts_ns < until_ns;
+            let baseline = Arc::make_mut(&mut self.baseline);
+            let staying = fold_up_to(baseline, &state, &goes, self.native);
+            went -= events(&staying);
+            self.blocks.splice(0..0, staying);
         }
+        went
     }
 }
 
@@ -90,12 +106,24 @@ fn state_of(blocks: &[Block]) -> Vec<DecodedBlock> {
     state.filter_map(|block| block.sealed().open()).collect()
 }
 
-/// Takes state events into account, in the order of time.
-fn fold(baseline: &mut Processes, mut events: Vec<Event<'_>>, native: Abi) {
+/// Takes state events into account, of each block those before the first that does not go,
+/// all in the order of time. Answers the rest as blocks.
+fn fold_up_to(
+    baseline: &mut Processes,
+    state: &[DecodedBlock],
+    goes: &dyn Fn(&Event<'_>) -> bool,
+    native: Abi,
+) -> Vec<Block> {
+    let mut events: Vec<Event<'_>> =
+        state.iter().flat_map(|block| block.events().take_while(goes)).collect();
     events.sort_by_key(|event| event.ts_ns);
     for event in &events {
         baseline.apply(event, native);
     }
+    let rest = state
+        .iter()
+        .flat_map(|block| sealed_of(block.events().skip_while(goes), Class::State, block.cpu));
+    rest.map(Block::Sealed).collect()
 }
 
 /// Events between two sealings.
@@ -410,14 +438,8 @@ impl Window {
         let (until_ns, now_ns, native) = (self.first_state_ns(), self.now_ns, self.native);
         // One from the future would be kept for ever.
         let goes = |event: &Event<'_>| event.ts_ns < until_ns || event.ts_ns > now_ns;
-        let events = state.iter().flat_map(|block| block.events().take_while(goes)).collect();
-        fold(self.baseline_mut(), events, native);
-        for block in state.iter().rev() {
-            let events = block.events().skip_while(goes);
-            for kept in sealed_of(events, Class::State, block.cpu).into_iter().rev() {
-                self.keep(Block::Sealed(kept));
-            }
-        }
+        let staying = fold_up_to(self.baseline_mut(), state, &goes, native);
+        staying.into_iter().rev().for_each(|block| self.keep(block));
     }
 
     /// Puts a block of state before all others of its class.

@@ -223,3 +223,30 @@ fn an_end_that_is_read_before_its_fork_is_folded_behind_it() {
     assert!(frozen.baseline.get(4_242).is_none(), "the end came after the fork");
     assert_eq!(window.evicted().events + events_of(&frozen), 20);
 }
+
+/// The same where a snapshot leaves out what is old: the end lies in a block that goes, the
+/// fork before it in one that stays.
+#[test]
+fn what_a_snapshot_leaves_out_is_folded_in_the_order_of_time() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut window = window(100 * SECOND, u64::MAX);
+    let mut end = Event::new(Kind::ProcessExit, SECOND + 500);
+    (end.cpu, end.pid, end.tid) = (1, 4_242, 4_242);
+    window.push(&end);
+    window.tick(1);
+    window.tick(2 * SECOND);
+    window.push(&fork(SECOND + 400, 1, 4_242));
+    window.push(&fork(3 * SECOND, 1, 4_243));
+    window.tick(4 * SECOND);
+    let whole = window.freeze();
+    let mut cut = whole.clone();
+    let went = cut.cut_before(2 * SECOND);
+    assert_eq!(went + events_of(&cut), events_of(&whole));
+    let mut processes = (*cut.baseline).clone();
+    let mut events = Vec::new();
+    let blocks: Vec<_> = cut.blocks.iter().filter_map(|block| block.sealed().open()).collect();
+    blocks.iter().for_each(|block| events.extend(block.events()));
+    events.sort_by_key(|event| event.ts_ns);
+    events.iter().for_each(|event| processes.apply(event, Abi::X86_64));
+    assert!(processes.get(4_242).is_none() && processes.get(4_243).is_some());
+}
