@@ -148,7 +148,8 @@ extern "C" fn differ(first: u32) -> u32 {
     unsafe {
         let (of_parent, marked_of_parent) = read_chunk((*notes).parent, first, theirs);
         let (of_child, marked_of_child) = read_chunk((*notes).task, first, own);
-        if !of_parent && !of_child {
+        let longest = if of_parent > of_child { of_parent } else { of_child };
+        if first >= longest {
             return 0;
         }
         let marked = marked_of_parent ^ marked_of_child;
@@ -161,29 +162,29 @@ extern "C" fn differ(first: u32) -> u32 {
                 note(notes, (first + place) as i32);
             }
         }
+        u32::from(longest > first + CHUNK)
     }
-    1
 }
 
-/// Reads a chunk of a task's table: whether the table has it, and which of its descriptors
-/// an exec closes. All are zero where it has not.
+/// Reads a chunk of a task's table: how long the table is, and which of these descriptors an
+/// exec closes. All are zero where the table has none of them.
 #[inline(always)]
-unsafe fn read_chunk(task: u64, first: u32, to: *mut u8) -> (bool, u64) {
+unsafe fn read_chunk(task: u64, first: u32, to: *mut u8) -> (u32, u64) {
     // SAFETY: the caller vouches for the room; the helper checks every address, and fills
     // with zeroes what it cannot read.
     unsafe {
         let files = read_field::<u64>(task as *const u8, TASK_FILES.load()) as *const u8;
         let table = read_field::<u64>(files, FILES_FDT.load()) as *const u8;
-        let is_there = first < read_field::<u32>(table, FDTABLE_MAX.load());
+        let length = read_field::<u32>(table, FDTABLE_MAX.load());
         let mut entries = core::ptr::null();
         let mut marked = 0;
-        if is_there {
+        if first < length {
             entries = read_field::<u64>(table, FDTABLE_FD.load()) as *const u64;
             let words = read_field::<u64>(table, FDTABLE_CLOSE_ON_EXEC.load()) as *const u64;
             marked = read_field(words.wrapping_add((first / CHUNK) as usize).cast(), 0);
             entries = entries.wrapping_add(first as usize);
         }
         bpf_probe_read_kernel(to.cast(), CHUNK_BYTES, entries.cast());
-        (is_there, marked)
+        (length, marked)
     }
 }
