@@ -128,11 +128,14 @@ fn bytes_of(name_bytes: usize, to: Option<&[u8]>) -> u64 {
     (name_bytes + to.map_or(0, <[u8]>::len) + size_of::<Fate>() + 64) as u64
 }
 
+/// What a name was, when, and what it is since.
+type Renamed<'a> = (&'a [u8], u64, Option<&'a [u8]>);
+
 impl Processes {
     /// A call took a name away.
     pub(super) fn unlink(&mut self, event: &Event<'_>, call: Call<'_, '_>, abi: Abi) {
         if let [Some(path), _] = self.paths(event, call, abi) {
-            self.rename_to(event.pid, &path, event.ts_ns, None);
+            self.keep_fates(event.pid, &[(&path, event.ts_ns, None)]);
         }
     }
 
@@ -145,22 +148,27 @@ impl Processes {
         let ts_ns = event.ts_ns;
         if call.args().get(4).is_some_and(|flags| flags & RENAME_EXCHANGE != 0) {
             let between = exchange_name(&from);
-            self.rename_to(event.pid, &to, ts_ns, Some(&between));
-            self.rename_to(event.pid, &from, ts_ns, Some(&to));
-            self.rename_to(event.pid, &between, ts_ns, Some(&from));
-            return;
+            let fates = [
+                (&*to, ts_ns, Some(&*between)),
+                (&*from, ts_ns, Some(&*to)),
+                (&*between, ts_ns, Some(&*from)),
+            ];
+            return self.keep_fates(event.pid, &fates);
         }
         // What was opened by the new name while the call ran may be either file.
         let entry_ns = ts_ns.saturating_sub(call.dur_ns().unwrap_or_default());
-        self.rename_to(event.pid, &to, entry_ns, None);
-        self.rename_to(event.pid, &from, ts_ns, Some(&to));
+        self.keep_fates(event.pid, &[(&to, entry_ns, None), (&from, ts_ns, Some(&to))]);
     }
 
-    fn rename_to(&mut self, pid: u32, from: &[u8], ts_ns: u64, to: Option<&[u8]>) {
+    /// Keeps what one call did to names: all of it or nothing, so that no file follows half
+    /// a call.
+    fn keep_fates(&mut self, pid: u32, fates: &[Renamed<'_>]) {
         let scope = self.scope(pid).to_vec();
-        let bytes = bytes_of(scope.len() + from.len(), to);
-        if self.makes_room(bytes) {
-            self.renames.add(&scope, from, ts_ns, to);
+        let bytes = fates.iter().map(|(from, _, to)| bytes_of(scope.len() + from.len(), *to));
+        if self.makes_room(bytes.sum()) {
+            for (from, ts_ns, to) in fates {
+                self.renames.add(&scope, from, *ts_ns, *to);
+            }
         }
     }
 
@@ -437,6 +445,20 @@ mod tests {
         let args = [AT_FDCWD_ARG, 0, AT_FDCWD_ARG, 0, RENAME_EXCHANGE];
         host.apply(RENAMEAT2, &args, &[(1, "/a"), (3, "/b")], &[]);
         host.assert_named(&[(3, "/b"), (4, "/a"), (5, "/b/below")]);
+    }
+
+    /// All files followed in the middle of an exchange, and one had the name between the two.
+    #[test]
+    fn no_file_follows_half_an_exchange() {
+        for before in NAMES_MAX - 4..NAMES_MAX {
+            let mut host = Host::new();
+            host.open(3, "/a");
+            host.open(4, "/b");
+            (0..before).for_each(|number| host.unlink(&format!("/{number}")));
+            let args = [AT_FDCWD_ARG, 0, AT_FDCWD_ARG, 0, RENAME_EXCHANGE];
+            host.apply(RENAMEAT2, &args, &[(1, "/a"), (3, "/b")], &[]);
+            host.assert_named(&[(3, "/b"), (4, "/a")]);
+        }
     }
 
     /// A failing call changes nothing, and a name that is cut is none.
