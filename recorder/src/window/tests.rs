@@ -138,7 +138,6 @@ fn open_columns_of_many_cpus_keep_the_bound() {
 /// the index of a file has room for: every snapshot was damaged when it was read.
 #[test]
 fn a_long_window_on_many_cpus_has_fewer_and_longer_blocks() {
-    const SECOND: u64 = 1_000_000_000;
     let span = |seconds: u64, cpus| {
         let limits = WindowLimits { span_ns: seconds * SECOND, bytes_max: u64::MAX };
         segment_span_ns(limits, cpus)
@@ -201,17 +200,23 @@ fn an_evicted_fork_is_in_the_baseline() {
     assert!(window.freeze().baseline.get(4_242).is_some());
 }
 
-/// Processes that had ended stayed in the baseline for ever.
-#[test]
-fn an_end_that_is_read_before_its_fork_is_folded_behind_it() {
-    const SECOND: u64 = 1_000_000_000;
-    let mut window = window(2 * SECOND, u64::MAX);
+const SECOND: u64 = 1_000_000_000;
+
+/// The end of a process is read in one segment, the fork before it in the next.
+fn end_before_its_fork(window: &mut Window) {
     let mut end = Event::new(Kind::ProcessExit, SECOND + 500);
     (end.cpu, end.pid, end.tid) = (1, 4_242, 4_242);
     window.push(&end);
     window.tick(1);
     window.tick(2 * SECOND);
     window.push(&fork(SECOND + 400, 1, 4_242));
+}
+
+/// Processes that had ended stayed in the baseline for ever.
+#[test]
+fn an_end_that_is_read_before_its_fork_is_folded_behind_it() {
+    let mut window = window(2 * SECOND, u64::MAX);
+    end_before_its_fork(&mut window);
     for second in 2..20 {
         window.push(&call(second * SECOND, 0, 39));
         window.tick(second * SECOND + 1);
@@ -228,14 +233,8 @@ fn an_end_that_is_read_before_its_fork_is_folded_behind_it() {
 /// fork before it in one that stays.
 #[test]
 fn what_a_snapshot_leaves_out_is_folded_in_the_order_of_time() {
-    const SECOND: u64 = 1_000_000_000;
     let mut window = window(100 * SECOND, u64::MAX);
-    let mut end = Event::new(Kind::ProcessExit, SECOND + 500);
-    (end.cpu, end.pid, end.tid) = (1, 4_242, 4_242);
-    window.push(&end);
-    window.tick(1);
-    window.tick(2 * SECOND);
-    window.push(&fork(SECOND + 400, 1, 4_242));
+    end_before_its_fork(&mut window);
     window.push(&fork(3 * SECOND, 1, 4_243));
     window.tick(4 * SECOND);
     let whole = window.freeze();
