@@ -65,9 +65,22 @@ pub struct Sequence {
 
 /// Decodes one record of `cpu`.
 pub fn decode(record: &[u8], cpu: u16) -> Result<(Event<'_>, Sequence), DecodeError> {
-    let head =
-        record.get(..size_of::<Header>()).ok_or(DecodeError::NoHeader { bytes: record.len() })?;
-    // The offsets are the schema's; the bounds were just checked.
+    let mut event = Event::new(Kind::Lost, 0);
+    let sequence = decode_into(record, cpu, &mut event)?;
+    Ok((event, sequence))
+}
+
+/// The same into an event that is new, where it lies: an event is too large to be carried
+/// around a million times a second. After an error it is of no use.
+#[inline]
+pub fn decode_into<'r>(
+    record: &'r [u8],
+    cpu: u16,
+    event: &mut Event<'r>,
+) -> Result<Sequence, DecodeError> {
+    // The offsets are the schema's.
+    let head: &[u8; size_of::<Header>()] =
+        record.first_chunk().ok_or(DecodeError::NoHeader { bytes: record.len() })?;
     let byte = |at: usize| head.get(at).copied().unwrap_or_default();
     let half = |at: usize| number(head, at, 4, false).unwrap_or_default() as u32;
     let said = usize::from(number(head, 0, 2, false).unwrap_or_default() as u16);
@@ -76,15 +89,14 @@ pub fn decode(record: &[u8], cpu: u16) -> Result<(Event<'_>, Sequence), DecodeEr
     }
     let record = record.get(..said).unwrap_or_default();
     let kind_number = byte(std::mem::offset_of!(Header, kind));
-    let kind = Kind::from_number(kind_number).ok_or(DecodeError::Kind(kind_number))?;
-    let ts_ns = number(head, std::mem::offset_of!(Header, ts_ns), 8, false).unwrap_or_default();
-    let mut event = Event::new(kind, ts_ns);
+    event.kind = Kind::from_number(kind_number).ok_or(DecodeError::Kind(kind_number))?;
+    event.ts_ns = number(head, std::mem::offset_of!(Header, ts_ns), 8, false).unwrap_or_default();
     event.cpu = cpu;
     event.flags =
         number(head, std::mem::offset_of!(Header, flags), 2, false).unwrap_or_default() as u16;
     event.pid = half(std::mem::offset_of!(Header, pid));
     event.tid = half(std::mem::offset_of!(Header, tid));
-    let schema = kind.schema();
+    let schema = event.kind.schema();
     let outside = |end: usize| DecodeError::Outside { end, bytes: said };
     for field in schema.fields {
         let value = number(record, field.offset, field.width, field.signed)
@@ -93,33 +105,34 @@ pub fn decode(record: &[u8], cpu: u16) -> Result<(Event<'_>, Sequence), DecodeEr
             return Err(DecodeError::TooMany);
         }
     }
-    let mut at = schema.fixed_bytes;
-    for _ in 0..byte(std::mem::offset_of!(Header, args)) {
-        let value = number(record, at, 8, false).ok_or(outside(at + 8))?;
-        if !event.push_number(value) {
+    let words = usize::from(byte(std::mem::offset_of!(Header, args)));
+    let mut at = schema.fixed_bytes + words * size_of::<u64>();
+    let args = record.get(schema.fixed_bytes..at).ok_or(outside(at))?;
+    for arg in args.as_chunks::<8>().0 {
+        if !event.push_number(u64::from_ne_bytes(*arg)) {
             return Err(DecodeError::TooMany);
         }
-        at += 8;
     }
     for _ in 0..byte(std::mem::offset_of!(Header, attachments)) {
+        const { assert!(size_of::<AttachmentHead>() == 4) };
         let body = at + size_of::<AttachmentHead>();
-        let index = *record.get(at).ok_or(outside(body))?;
-        let flags = *record.get(at + 1).ok_or(outside(body))?;
-        let bytes = number(record, at + 2, 2, false).ok_or(outside(body))? as usize;
+        let head = record.get(at..).and_then(|rest| rest.first_chunk::<4>());
+        let [index, flags, low, high] = *head.ok_or(outside(body))?;
+        let bytes = usize::from(u16::from_ne_bytes([low, high]));
         let bytes = record.get(body..body + bytes).ok_or(outside(body + bytes))?;
         if !event.attach(Attached { index, flags, bytes }) {
             return Err(DecodeError::TooMany);
         }
         at = body + bytes.len().next_multiple_of(4);
     }
-    let sequence = Sequence {
+    Ok(Sequence {
         seq: half(std::mem::offset_of!(Header, seq)),
         skipped: half(std::mem::offset_of!(Header, skipped)),
-    };
-    Ok((event, sequence))
+    })
 }
 
 /// A number of 1, 2, 4 or 8 bytes in the machine's byte order, widened.
+#[inline(always)]
 fn number(bytes: &[u8], at: usize, width: usize, signed: bool) -> Option<u64> {
     let bytes = bytes.get(at..at.checked_add(width)?)?;
     Some(match (width, signed) {

@@ -437,11 +437,12 @@ impl<S: RecordSource> Recorder<S> {
         let Recorder { source, window, watcher, masker, tally, pulse, probes, .. } = self;
         let (own_pid, native) = (probes.own_pid(), self.native);
         source.drain(cpu, records_max, &mut |record| {
-            let event = match tally.read(cpu, record) {
-                Record::Event(event) => event,
+            let mut event = Event::new(Kind::Lost, 0);
+            match tally.read(cpu, record, &mut event) {
+                Record::Event => {}
                 Record::Mark(mark) => return nonce == 0 || mark != nonce,
                 Record::Malformed => return true,
-            };
+            }
             if event.pid == own_pid && event.number(3) == CANARY_PID {
                 pulse.canary(event.ts_ns);
                 window.push(&event);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    decode::{Sequence, decode},
+    decode::{Sequence, decode_into},
     event::{
         Event, Kind,
         syscall::{self, Abi},
@@ -41,11 +41,10 @@ pub struct Tally {
 }
 
 /// What a record is.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are events; a box is an allocation each")]
-pub enum Record<'r> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
     /// An event: it belongs into the window.
-    Event(Event<'r>),
+    Event,
     /// The mark of the cut with this nonce.
     Mark(u64),
     /// Nothing that makes sense; it is counted.
@@ -69,30 +68,34 @@ impl Tally {
         Tally { cpus: vec![CpuTally::default(); cpus], unaccounted: 0 }
     }
 
-    /// Reads the next record of a CPU.
-    pub fn read<'r>(&mut self, cpu: usize, record: &'r [u8]) -> Record<'r> {
-        match decode(record, cpu as u16) {
-            Ok((event, _)) if event.kind == Kind::Cut => {
+    /// Reads the next record of a CPU into an event that is new.
+    #[inline]
+    pub fn read<'r>(&mut self, cpu: usize, record: &'r [u8], event: &mut Event<'r>) -> Record {
+        let sequence = match decode_into(record, cpu as u16, event) {
+            Ok(sequence) => sequence,
+            Err(error) => {
+                tracing::debug!(cpu, %error, "a record makes no sense");
+                return self.malformed(cpu);
+            }
+        };
+        match event.kind {
+            Kind::Cut => {
                 self.cut(cpu, event.number(0), event.number(1));
                 Record::Mark(event.number(0))
             }
             // Of no class of the window: only the recorder makes them.
-            Ok((event, _)) if matches!(event.kind, Kind::Process | Kind::Descriptor) => {
+            Kind::Process | Kind::Descriptor => {
                 tracing::debug!(cpu, "a record is of a kind that no program writes");
                 self.malformed(cpu)
             }
-            Ok((event, sequence)) => {
-                self.event(cpu, &event, sequence);
-                Record::Event(event)
-            }
-            Err(error) => {
-                tracing::debug!(cpu, %error, "a record makes no sense");
-                self.malformed(cpu)
+            _ => {
+                self.event(cpu, event, sequence);
+                Record::Event
             }
         }
     }
 
-    fn malformed<'r>(&mut self, cpu: usize) -> Record<'r> {
+    fn malformed(&mut self, cpu: usize) -> Record {
         if let Some(tally) = self.cpus.get_mut(cpu) {
             tally.malformed += 1;
         }

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use recorder::{
     context::Processes,
     event::{
-        Kind,
+        Event, Kind,
         syscall::Abi,
         wire::{PerCpu, call_index, filtered},
     },
@@ -203,8 +203,9 @@ impl Reader {
 
     /// Answers the nonce of a mark.
     fn read(&mut self, cpu: usize, record: &[u8]) -> Option<u64> {
-        match self.tally.read(cpu, record) {
-            Record::Event(event) => self.window.push(&event),
+        let mut event = Event::new(Kind::Lost, 0);
+        match self.tally.read(cpu, record, &mut event) {
+            Record::Event => self.window.push(&event),
             Record::Mark(nonce) => return Some(nonce),
             Record::Malformed => {}
         }
