@@ -106,15 +106,13 @@ fn changes_state(event: &Event<'_>, call: Call<'_, '_>, abi: Abi) -> bool {
     if event.attached().iter().any(|attached| attached.index >= ATTACHMENT_FILES) {
         return true;
     }
-    match syscall::effect(abi, call.nr()) {
+    let (effect, changes) = syscall::on_state(abi, call.nr());
+    match effect {
         // Whatever else went wrong, the descriptor is gone.
         Effect::Close => call.returned() && call.errno() != Some(EBADF),
         Effect::Fcntl => call.errno().is_none() && arg(1) == F_SETFD,
         Effect::Ioctl => call.errno().is_none() && [FIOCLEX, FIONCLEX].contains(&arg(1)),
-        _ => {
-            let changes = syscall::lookup(abi, call.nr()).is_some_and(|row| row.changes_state);
-            changes && call.errno().is_none()
-        }
+        _ => changes && call.errno().is_none(),
     }
 }
 

@@ -290,21 +290,26 @@ impl Effect {
 
 /// What the call with this number does to the tables of its caller.
 pub fn effect(abi: Abi, nr: i64) -> Effect {
-    type Effects = Vec<Effect>;
-    static X86_64: LazyLock<Effects> = LazyLock::new(|| effects(Abi::X86_64));
-    static X86: LazyLock<Effects> = LazyLock::new(|| effects(Abi::X86));
-    static AARCH64: LazyLock<Effects> = LazyLock::new(|| effects(Abi::Aarch64));
-    let effects = match abi {
+    on_state(abi, nr).0
+}
+
+/// The same, and whether it changes state when it succeeds. Asked for every event.
+pub(super) fn on_state(abi: Abi, nr: i64) -> (Effect, bool) {
+    type OnState = Vec<(Effect, bool)>;
+    static X86_64: LazyLock<OnState> = LazyLock::new(|| all_on_state(Abi::X86_64));
+    static X86: LazyLock<OnState> = LazyLock::new(|| all_on_state(Abi::X86));
+    static AARCH64: LazyLock<OnState> = LazyLock::new(|| all_on_state(Abi::Aarch64));
+    let calls = match abi {
         Abi::X86_64 => &X86_64,
         Abi::X86 => &X86,
         Abi::Aarch64 => &AARCH64,
     };
-    usize::try_from(nr).ok().and_then(|nr| effects.get(nr).copied()).unwrap_or_default()
+    usize::try_from(nr).ok().and_then(|nr| calls.get(nr).copied()).unwrap_or_default()
 }
 
-fn effects(abi: Abi) -> Vec<Effect> {
-    let rows = abi.by_number().iter();
-    rows.map(|row| row.map_or(Effect::Nothing, |row| Effect::of(row.name))).collect()
+fn all_on_state(abi: Abi) -> Vec<(Effect, bool)> {
+    let of = |row: &Syscall| (Effect::of(row.name), row.changes_state);
+    abi.by_number().iter().map(|row| row.map_or_else(Default::default, of)).collect()
 }
 
 /// The call with this number.
