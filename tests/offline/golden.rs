@@ -8,7 +8,10 @@ use std::{
     sync::Once,
 };
 
-use recorder::event::{Kind, wire};
+use recorder::{
+    event::{Kind, wire},
+    snapshot::FORMAT_VERSION,
+};
 use recorder_tests::synth::{Made, Synth};
 
 use crate::{program, scratch::Scratch};
@@ -17,14 +20,20 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
-/// The sample file of format version 1. It is made when it is not there.
+/// The sample file of format version 1.
 pub(crate) fn sample() -> PathBuf {
+    folder().join("v1/sample.kfr")
+}
+
+/// The same of the version that is written now. It is made when it is not there.
+fn newest_sample() -> PathBuf {
     static ONCE: Once = Once::new();
-    let path = folder().join("v1/sample.kfr");
+    let folder = folder().join(format!("v{FORMAT_VERSION}"));
+    let path = folder.join("sample.kfr");
     ONCE.call_once(|| {
         if is_blessing() && !path.exists() {
             let scratch = Scratch::new();
-            fs::create_dir_all(folder().join("v1")).unwrap();
+            fs::create_dir_all(&folder).unwrap();
             fs::copy(Synth::sample().write(scratch.path()), &path).unwrap();
         }
     });
@@ -102,6 +111,14 @@ fn filters_choose_what_they_always_did() {
         all.push_str(&printed(&[&["replay"], filter].concat()));
     }
     compare("v1/sample-filtered.txt", &all);
+}
+
+#[test]
+fn the_sample_of_the_newest_version_reads_like_the_first() {
+    for format in ["text", "jsonl"] {
+        let arguments = ["replay", "--format", format];
+        assert_eq!(printed_of(&newest_sample(), &arguments), printed(&arguments));
+    }
 }
 
 /// The writer of today makes a file that reads like the one of then. The bytes

@@ -7,8 +7,9 @@ use crate::{
 
 /// The layout this program writes, and the newest it reads.
 ///
-/// 1: an entry of the index has room for the kinds up to 15. 2: it says for how many.
-pub const FORMAT_VERSION: u32 = 2;
+/// 1: an entry of the index has room for the kinds up to 15. 2: it says for how many. 3:
+/// blocks have layout 4.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The end of a snapshot's name.
 pub const EXTENSION: &str = "kfr";

@@ -1,14 +1,24 @@
 //! Blocks, sealed or as they stood when the window was frozen.
 
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::{
+    cell::RefCell,
+    sync::{Arc, Mutex, PoisonError, TryLockError},
+};
 
 use bytes::Bytes;
+use zstd::zstd_safe::{
+    CCtx, CParameter, ErrorCode, InBuffer, OutBuffer, ResetDirective, compress_bound,
+    zstd_sys::ZSTD_EndDirective,
+};
 
-use super::codec::{self, BlockMeta, Columns, DecodedBlock};
+use super::codec::{self, BlockMeta, Columns, DecodedBlock, RawBlock};
 use crate::event::{Class, Event};
 
 /// The level of every frame: above it zstd buys almost nothing here.
 pub const COMPRESSION_LEVEL: i32 = 1;
+
+/// More than what zstd puts around a part of its own.
+const PART_BYTES: usize = 64;
 
 /// A block in the form the file has.
 #[derive(Clone)]
@@ -133,25 +143,60 @@ pub(super) const ITSELF_BYTES: u64 = size_of::<Block>() as u64 + 32;
 
 pub(super) fn seal(columns: &Columns, meta: BlockMeta) -> SealedBlock {
     let raw = columns.to_bytes(meta.class, meta.cpu);
-    let raw_bytes = raw.len() as u32;
+    let raw_bytes = raw.bytes.len() as u32;
     SealedBlock { meta, frame: compress(&raw), raw_bytes }
 }
 
-/// One zstd frame with its content size and checksum.
-pub fn compress(raw: &[u8]) -> Bytes {
-    let made = zstd::bulk::Compressor::new(COMPRESSION_LEVEL).and_then(|mut compressor| {
-        compressor.include_checksum(true)?;
-        compressor.include_contentsize(true)?;
-        compressor.compress(raw)
-    });
+/// One zstd frame with its content size and checksum. What is told apart by the cuts is
+/// compressed apart: statistics of one sort of column are wrong for another.
+pub fn compress(raw: &RawBlock) -> Bytes {
+    compress_at(raw, COMPRESSION_LEVEL)
+}
+
+/// The same at another level.
+pub fn compress_at(raw: &RawBlock, level: i32) -> Bytes {
+    thread_local! {
+        // Making one costs more than compressing the block of a quiet CPU.
+        static CONTEXT: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
+    }
+    let made = CONTEXT.with(|context| compress_with(&mut context.borrow_mut(), raw, level));
     match made {
         Ok(frame) => Bytes::from(frame),
         // zstd only fails here for want of memory; an empty frame would hide it.
-        Err(error) => {
-            tracing::error!(%error, "a block could not be compressed and is lost");
+        Err(code) => {
+            let error = zstd::zstd_safe::get_error_name(code);
+            tracing::error!(error, "a block could not be compressed and is lost");
             Bytes::new()
         }
     }
+}
+
+fn compress_with(
+    context: &mut CCtx<'static>,
+    raw: &RawBlock,
+    level: i32,
+) -> Result<Vec<u8>, ErrorCode> {
+    context.reset(ResetDirective::SessionAndParameters)?;
+    context.set_parameter(CParameter::CompressionLevel(level))?;
+    context.set_parameter(CParameter::ChecksumFlag(true))?;
+    context.set_pledged_src_size(Some(raw.bytes.len() as u64))?;
+    // Room for every part that cannot be compressed, so that one call is enough for each.
+    let room = compress_bound(raw.bytes.len()) + raw.cuts.len() * PART_BYTES + PART_BYTES;
+    let mut frame = Vec::with_capacity(room);
+    let mut output = OutBuffer::around(&mut frame);
+    let mut start = 0;
+    for (end, directive) in raw
+        .cuts
+        .iter()
+        .map(|cut| (*cut, ZSTD_EndDirective::ZSTD_e_flush))
+        .chain([(raw.bytes.len(), ZSTD_EndDirective::ZSTD_e_end)])
+    {
+        let mut input = InBuffer::around(raw.bytes.get(start..end).unwrap_or_default());
+        while context.compress_stream2(&mut output, &mut input, directive)? != 0 {}
+        start = end;
+    }
+    frame.shrink_to_fit();
+    Ok(frame)
 }
 
 /// Events that never were in the window (the context, unfinished calls) as blocks

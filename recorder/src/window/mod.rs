@@ -10,14 +10,13 @@
 
 mod block;
 pub mod codec;
-mod expected;
 
 use std::{collections::VecDeque, sync::Arc};
 
 use codec::{BlockMeta, Columns, DecodedBlock};
 
 pub use block::{
-    Block, COMPRESSION_LEVEL, HandedBlock, SealedBlock, blocks_of, compress, sealed_of,
+    Block, COMPRESSION_LEVEL, HandedBlock, SealedBlock, blocks_of, compress, compress_at, sealed_of,
 };
 
 use crate::{
@@ -153,7 +152,13 @@ pub struct Window {
     /// By CPU, then class.
     open: Vec<[Open; Class::RECORDED.len()]>,
     open_bytes: u64,
+    /// Columns whose memory the next block takes, and how much they held.
+    spare: Option<(Columns, u64)>,
+    /// A block was full before its segment ended.
+    is_spare_wanted: bool,
     baseline: Arc<Processes>,
+    /// What it takes: adding it up for every event is dear.
+    baseline_bytes: u64,
     sealed_bytes: u64,
     /// Blocks that left the window and are still being written to a file.
     pinned: Vec<Block>,
@@ -183,6 +188,9 @@ impl Window {
             open_bytes_max: open_bytes_max(limits, cpus),
             open: (0..cpus).map(|_| Default::default()).collect(),
             open_bytes: 0,
+            spare: None,
+            is_spare_wanted: false,
+            baseline_bytes: baseline.bytes(),
             baseline: Arc::new(baseline),
             sealed_bytes: 0,
             pinned: Vec::new(),
@@ -203,8 +211,9 @@ impl Window {
         self.open_bytes += (open.columns.held_bytes() - before) as u64;
         self.events += u64::from(event.kind != Kind::Lost);
         if open.columns.is_full(self.open_bytes_max) {
-            self.seal_open(event.cpu, class);
-        } else if self.open_bytes > open_bytes_total(self.limits) {
+            self.seal_full(event.cpu, class);
+        } else if self.open_bytes() > open_bytes_total(self.limits) {
+            self.spare = None;
             self.seal_largest();
         }
         // At a flood blocks fill faster than segments end: the bound on bytes is hard
@@ -235,6 +244,9 @@ impl Window {
         if now_ns.abs_diff(self.segment_start_ns) >= self.segment_span_ns {
             self.seal_all();
             self.end_segment();
+            if !std::mem::take(&mut self.is_spare_wanted) {
+                self.spare = None;
+            }
             self.segment_start_ns = now_ns;
         }
         self.evict();
@@ -261,6 +273,25 @@ impl Window {
         let columns = std::mem::take(&mut open.columns);
         self.open_bytes -= columns.held_bytes() as u64;
         let block = block::seal(&columns, columns.meta(class, cpu));
+        self.hold(Block::Sealed(block));
+    }
+
+    /// Seals an open block that is full, so that the next is soon: it takes the memory of
+    /// the one before.
+    fn seal_full(&mut self, cpu: u16, class: Class) {
+        let Some(open) =
+            self.open.get_mut(usize::from(cpu)).and_then(|open| open.get_mut(class as usize))
+        else {
+            return;
+        };
+        let next = self.spare.take().map(|(columns, _)| columns).unwrap_or_default();
+        let mut columns = std::mem::replace(&mut open.columns, next);
+        let held_bytes = columns.held_bytes() as u64;
+        self.open_bytes -= held_bytes;
+        let block = block::seal(&columns, columns.meta(class, cpu));
+        columns.clear();
+        self.spare = Some((columns, held_bytes));
+        self.is_spare_wanted = true;
         self.hold(Block::Sealed(block));
     }
 
@@ -336,6 +367,7 @@ impl Window {
         self.evict_down_to(bytes_max, Window::bytes, &is_ours);
         if self.bytes() > bytes_max {
             self.seal_all();
+            self.spare = None;
             self.evict_down_to(bytes_max, Window::bytes, &is_ours);
         }
         if self.bytes() > bytes_max {
@@ -404,10 +436,11 @@ impl Window {
     /// that a dump shares gives no memory back.
     fn cut_baseline(&mut self, bytes_max: u64) {
         let most = baseline_bytes_max(self.limits);
-        let room = bytes_max.saturating_sub(self.bytes() - self.baseline.bytes());
+        let room = bytes_max.saturating_sub(self.bytes() - self.baseline_bytes);
         if let Some(baseline) = Arc::get_mut(&mut self.baseline) {
             baseline.set_bytes_max(room.min(most));
             baseline.set_bytes_max(most);
+            self.baseline_bytes = baseline.bytes();
         }
     }
 
@@ -439,6 +472,7 @@ impl Window {
         // One from the future would be kept for ever.
         let goes = |event: &Event<'_>| event.ts_ns < until_ns || event.ts_ns > now_ns;
         let staying = fold_up_to(self.baseline_mut(), state, &goes, native);
+        self.baseline_bytes = self.baseline.bytes();
         staying.into_iter().rev().for_each(|block| self.keep(block));
     }
 
@@ -509,6 +543,7 @@ impl Window {
         self.open_bytes_max = open_bytes_max(limits, self.open.len());
         self.segment_span_ns = segment_span_ns(limits, self.open.len());
         self.baseline_mut().set_bytes_max(baseline_bytes_max(limits));
+        self.baseline_bytes = self.baseline.bytes();
     }
 
     /// What may be held.
@@ -528,7 +563,7 @@ impl Window {
     }
 
     fn own_bytes(&self) -> u64 {
-        self.sealed_bytes + self.open_bytes() + self.baseline.bytes()
+        self.sealed_bytes + self.open_bytes() + self.baseline_bytes
     }
 
     /// Bytes that only dumps hold: blocks that left the window and baselines that
@@ -555,14 +590,14 @@ impl Window {
         if events == 0 { 0.0 } else { bytes as f64 / events as f64 }
     }
 
-    /// Bytes of columns that are still open.
+    /// Bytes of columns that are still open, and of the memory kept for the next.
     pub fn open_bytes(&self) -> u64 {
-        self.open_bytes
+        self.open_bytes + self.spare.as_ref().map_or(0, |(_, bytes)| *bytes)
     }
 
     /// Bytes of the processes at the left edge.
     pub fn baseline_bytes(&self) -> u64 {
-        self.baseline.bytes()
+        self.baseline_bytes
     }
 
     /// Events ever pushed that the ledger counts: all but `lost` ones.

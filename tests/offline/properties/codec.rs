@@ -23,7 +23,7 @@ fn any_events_come_back_from_a_block() {
             })
             .collect();
         pushed.iter().for_each(|made| columns.push(&made.as_event()));
-        let bytes = columns.to_bytes(Class::Bulk, u16::MAX);
+        let bytes = columns.to_bytes(Class::Bulk, u16::MAX).bytes;
         let block =
             DecodedBlock::read(&bytes).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         pushed.sort_by_key(|made| made.ts_ns);
@@ -46,7 +46,7 @@ fn any_bytes_of_a_block_are_survived_in_bounded_memory() {
         for _ in 0..random.below(40) {
             columns.push(&Made::random(&mut random, seed, 1).as_event());
         }
-        let mut bytes = columns.to_bytes(Class::State, 0);
+        let mut bytes = columns.to_bytes(Class::State, 0).bytes;
         for _ in 0..=random.below(3) {
             let place = random.below(bytes.len() as u64) as usize;
             match random.below(4) {
@@ -78,7 +78,7 @@ fn the_dearest_block_is_bounded() {
             Made { numbers, ..Made::new(Kind::Syscall, 1, 0, columns.raw_bytes() as u32, &[]) };
         columns.push(&made.with(0, b"a").with(1, b"a").with(2, b"a").with(6, b"a").as_event());
     }
-    let bytes = columns.to_bytes(Class::State, 0);
+    let bytes = columns.to_bytes(Class::State, 0).bytes;
     assert!(bytes.len() <= RAW_BYTES_MAX);
     let (peak, block) = memory::peak_of(|| DecodedBlock::read(&bytes));
     assert!(block.is_ok_and(|block| block.len() > 10_000));

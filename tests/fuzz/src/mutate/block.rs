@@ -14,7 +14,7 @@ pub fn make(random: &mut Random) -> Vec<u8> {
         columns.push(&Made::random(random, ts_ns, 2).as_event());
     }
     let class = Class::from_number(random.below(5) as u8).unwrap_or(Class::Bulk);
-    columns.to_bytes(class, random.below(4) as u16)
+    columns.to_bytes(class, random.below(4) as u16).bytes
 }
 
 /// What a block is made of.
@@ -23,8 +23,15 @@ struct Parts {
     class: u8,
     cpu: u64,
     count: u64,
+    start_ns: u64,
     columns: Vec<Vec<u8>>,
+    /// What is behind the columns.
+    bits: Vec<u8>,
 }
+
+/// How many columns there are, and which one has a byte for each event.
+const COLUMNS: usize = 20;
+const STEPS: usize = 17;
 
 fn integer(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
@@ -52,24 +59,27 @@ impl Parts {
         let (layout, class) = (*bytes.first()?, *bytes.get(1)?);
         bytes = bytes.get(2..)?;
         let (cpu, count) = (integer(&mut bytes)?, integer(&mut bytes)?);
+        let start_ns = integer(&mut bytes)?;
         let mut columns = Vec::new();
-        while !bytes.is_empty() {
+        for _ in 0..COLUMNS {
             let length = usize::try_from(integer(&mut bytes)?).ok()?;
             let (column, rest) = bytes.split_at_checked(length)?;
             columns.push(column.to_vec());
             bytes = rest;
         }
-        Some(Parts { layout, class, cpu, count, columns })
+        Some(Parts { layout, class, cpu, count, start_ns, columns, bits: bytes.to_vec() })
     }
 
     fn render(&self) -> Vec<u8> {
         let mut block = vec![self.layout, self.class];
         put(&mut block, self.cpu);
         put(&mut block, self.count);
+        put(&mut block, self.start_ns);
         for column in &self.columns {
             put(&mut block, column.len() as u64);
             block.extend(column);
         }
+        block.extend(&self.bits);
         block
     }
 }
@@ -81,7 +91,7 @@ pub fn mutate(random: &mut Random, block: &mut Vec<u8>) {
         return super::bytes(random, block);
     };
     let at = random.below(parts.columns.len() as u64) as usize;
-    match random.below(12) {
+    match random.below(13) {
         0 => parts.count = if random.one_in(2) { edge(random) } else { random.below(100) },
         1 => parts.cpu = edge(random),
         2 => parts.class = random.below(7) as u8,
@@ -104,15 +114,18 @@ pub fn mutate(random: &mut Random, block: &mut Vec<u8>) {
             column.splice(place..end, integer);
         }
         8 => {
-            // One event more of a kind, with nothing in the other columns.
-            parts.columns[0].push(random.below(14) as u8);
-            parts.count = parts.columns[0].len() as u64;
+            // One event more, with nothing in the other columns.
+            if let Some(steps) = parts.columns.get_mut(STEPS) {
+                steps.push(random.below(0x80) as u8);
+                parts.count = steps.len() as u64;
+            }
         }
-        9 => parts.layout = random.below(3) as u8,
+        9 => parts.layout = random.below(5) as u8,
+        10 => super::bytes(random, &mut parts.bits),
         _ => super::bytes(random, &mut parts.columns[at]),
     }
     if random.one_in(3) {
-        parts.count = parts.columns.first().map_or(0, Vec::len) as u64;
+        parts.count = parts.columns.get(STEPS).map_or(0, Vec::len) as u64;
     }
     *block = parts.render();
 }

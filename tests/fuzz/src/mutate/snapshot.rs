@@ -165,7 +165,7 @@ fn render(parts: &[Part]) -> Vec<u8> {
         match part {
             Part::Header(payload) => push(&mut file, skippable(HEADER, b"KFRH", payload), 0),
             Part::Block(raw, said) => {
-                let frame = recorder::window::compress(raw).to_vec();
+                let frame = recorder::window::compress(&raw.clone().into()).to_vec();
                 let entry = said.as_deref().cloned().or_else(|| Entry::of(raw));
                 let entry = entry.unwrap_or(Entry {
                     raw_bytes: raw.len() as u32,

@@ -24,7 +24,7 @@ pub fn record(input: &[u8]) {
     met((event.kind as u8, numbers, attached, class as u8));
     let mut columns = Columns::default();
     columns.push(&event);
-    let block = DecodedBlock::read(&columns.to_bytes(class, 3)).expect("it was just written");
+    let block = DecodedBlock::read(&columns.to_bytes(class, 3).bytes).expect("it was just written");
     assert_eq!(block.event(0).as_ref(), Some(&event));
     let mut processes = Processes::default();
     processes.apply(&event, Abi::X86_64);
@@ -61,7 +61,7 @@ pub fn block(input: &[u8]) {
         columns.push(&event);
     }
     met(("events", block.len().checked_ilog2()));
-    let again = DecodedBlock::read(&columns.to_bytes(block.class, block.cpu));
+    let again = DecodedBlock::read(&columns.to_bytes(block.class, block.cpu).bytes);
     let again = again.expect("what was read can be written");
     assert_eq!(again.len(), block.len());
     for (one, other) in block.events().zip(again.events()) {
