@@ -79,7 +79,7 @@ impl Scope {
         let counters = unsafe { &raw mut (*self.per_cpu).counters };
         let place = kind as usize;
         // SAFETY: `place` is below `KINDS_MAX` for every kind.
-        unsafe { add(&raw mut (*counters).seen[place], 1) };
+        unsafe { count(kind, &raw mut (*counters).seen[place]) };
         // SAFETY: the helper only reads the CPU's number.
         let cpu = unsafe { bpf_get_smp_processor_id() };
         if let Some(ring) = RINGS.get(cpu) {
@@ -91,13 +91,13 @@ impl Scope {
             // SAFETY: the caller vouches for `record`; the helper reads positions of a ring
             // the verifier knows.
             let stored = unsafe {
-                let held = bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA));
-                let wake = wake_flag(ring, counters, held);
-                has_room(kind, held) && bpf_ringbuf_output(ring, record, bytes, wake) == 0
+                let room = room_of(ring, counters, bytes);
+                (room.calls || !matches!(kind, Kind::Syscall))
+                    && bpf_ringbuf_output(ring, record, bytes, room.wake) == 0
             };
             if stored {
                 // SAFETY: as above.
-                unsafe { add(&raw mut (*counters).stored[place], 1) };
+                unsafe { count(kind, &raw mut (*counters).stored[place]) };
                 return true;
             }
         }
@@ -131,17 +131,80 @@ fn says_processes(kind: Kind) -> bool {
     )
 }
 
-/// Whether a ring that holds `held` bytes takes an event of this kind. Under overload calls
-/// are lost first: a lost end or exec would give its number's next events to a wrong
-/// program.
+/// Counts one of a kind. Calls only happen in task context, whose programs do not meet on
+/// a CPU: an atomic addition costs as much as all else that is counted of a call.
+///
+/// # Safety
+/// `counter` points into the counters of this CPU.
 #[inline(always)]
-fn has_room(kind: Kind, held: u64) -> bool {
-    if !matches!(kind, Kind::Syscall) {
-        return true;
+unsafe fn count(kind: Kind, counter: *mut u64) {
+    if matches!(kind, Kind::Syscall) {
+        // SAFETY: the caller vouches for it.
+        unsafe { *counter += 1 };
+    } else {
+        add(counter, 1);
     }
-    match CONFIG.get(0) {
-        Some(config) => held <= config.calls_bytes_max,
-        None => true,
+}
+
+/// What a ring can take.
+struct Room {
+    /// Whether it takes system calls. Under overload they are lost first: a lost end or
+    /// exec would give its number's next events to a wrong program.
+    calls: bool,
+    /// The flag that wakes the reader, or not.
+    wake: u64,
+}
+
+/// A record in a ring has a head of 8 bytes, and takes a multiple of 8
+/// (kernel/bpf/ringbuf.c, Linux 6.18).
+const RING_HEAD_BYTES: u64 = 8;
+
+/// What a record of `bytes` takes, or up to 8 bytes more.
+///
+/// The sum begins with the constant: where a constant is added to a copy of `bytes`, the
+/// verifier of 6.12 learns of `bytes` from what is learnt of the sum, and forgets its bound
+/// (`sync_linked_regs`, kernel/bpf/verifier.c).
+#[inline(always)]
+fn taken(bytes: u64) -> u64 {
+    let mut sum = 2 * RING_HEAD_BYTES;
+    // SAFETY: one instruction on two registers.
+    unsafe {
+        core::arch::asm!(
+            "{sum} += {bytes}",
+            sum = inout(reg) sum,
+            bytes = in(reg) bytes,
+            options(pure, nomem, nostack)
+        );
+    }
+    sum
+}
+
+/// Looks whether there is room for a record of `bytes`. Asking the ring costs a call and
+/// the reader's cache line, so it is asked again only when it may be half full.
+///
+/// # Safety
+/// `ring` and `counters` are those of this CPU.
+#[inline(always)]
+unsafe fn room_of(ring: *mut c_void, counters: *mut Counters, bytes: u64) -> Room {
+    let no_wake = u64::from(BPF_RB_NO_WAKEUP);
+    let takes = taken(bytes);
+    // SAFETY: map values of this CPU.
+    unsafe {
+        let unasked = (*counters).unasked_bytes;
+        if unasked >= takes {
+            (*counters).unasked_bytes = unasked - takes;
+            return Room { calls: true, wake: no_wake };
+        }
+        let Some(config) = CONFIG.get(0) else { return Room { calls: true, wake: no_wake } };
+        let held = bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA));
+        if held + takes <= config.wake_bytes {
+            (*counters).unasked_bytes = config.wake_bytes - held - takes;
+            return Room { calls: true, wake: no_wake };
+        }
+        Room {
+            calls: held <= config.calls_bytes_max,
+            wake: wake_flag(ring, counters, held, config.wake_bytes),
+        }
     }
 }
 
@@ -151,18 +214,16 @@ fn has_room(kind: Kind, held: u64) -> bool {
 /// # Safety
 /// `ring` and `counters` are those of this CPU.
 #[inline(always)]
-unsafe fn wake_flag(ring: *mut c_void, counters: *mut Counters, held: u64) -> u64 {
-    if let Some(config) = CONFIG.get(0) {
-        if held > config.wake_bytes {
-            // SAFETY: as above.
-            let visited = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_CONS_POS)) };
-            // SAFETY: a map value of this CPU. One more than the position, so
-            // that 0 means never.
-            unsafe {
-                if (*counters).woken_at != visited + 1 {
-                    (*counters).woken_at = visited + 1;
-                    return u64::from(BPF_RB_FORCE_WAKEUP);
-                }
+unsafe fn wake_flag(ring: *mut c_void, counters: *mut Counters, held: u64, wake_bytes: u64) -> u64 {
+    if held > wake_bytes {
+        // SAFETY: as above.
+        let visited = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_CONS_POS)) };
+        // SAFETY: a map value of this CPU. One more than the position, so that 0 means
+        // never.
+        unsafe {
+            if (*counters).woken_at != visited + 1 {
+                (*counters).woken_at = visited + 1;
+                return u64::from(BPF_RB_FORCE_WAKEUP);
             }
         }
     }

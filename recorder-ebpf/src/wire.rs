@@ -500,8 +500,9 @@ pub const KINDS_MAX: usize = 32;
 
 /// Counters of one CPU, a value of the map `COUNTERS`. None of them is ever reset.
 ///
-/// Only task context with preemption disabled touches `calls`: plain increments.
-/// Everything else can meet an interrupt on the same CPU and is added atomically.
+/// Only task context with preemption disabled touches what counts system calls: plain
+/// increments. Everything else can meet an interrupt on the same CPU and is added
+/// atomically.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Counters {
@@ -531,6 +532,10 @@ pub struct Counters {
     pub pending_skipped: u64,
     /// The reader's position when it was last woken.
     pub woken_at: u64,
+    /// Bytes the ring can take before it may be half full: until then nobody asks how full
+    /// it is. An interrupt may go uncounted here, which matters little: there is the other
+    /// half.
+    pub unasked_bytes: u64,
 }
 
 /// Everything one CPU counts, in one value of the maps `COUNTERS` and `CUTS`:

@@ -228,7 +228,7 @@ fn records_lie_in_the_ring_as_they_always_did() {
         CallCounts { seen, lost }
         Counters {
             calls, calls_filtered, others_filtered, seen, stored, lost, busy, pending_lost, pending_lost_process,
-            pending_first_ns, pending_last_ns, pending_skipped, woken_at
+            pending_first_ns, pending_last_ns, pending_skipped, woken_at, unasked_bytes
         }
         PerCpu { counters, calls }
         Slot { entry_ns, nr, args, state, flags }

@@ -72,6 +72,7 @@ fn empty() -> Box<PerCpu> {
         pending_last_ns: 0,
         pending_skipped: 0,
         woken_at: 0,
+        unasked_bytes: 0,
     };
     Box::new(PerCpu { counters, calls: [CallCounts::default(); CALLS_MAX as usize] })
 }
