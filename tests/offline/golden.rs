@@ -26,7 +26,7 @@ pub(crate) fn sample() -> PathBuf {
 }
 
 /// The same of the version that is written now. It is made when it is not there.
-fn newest_sample() -> PathBuf {
+pub(crate) fn newest_sample() -> PathBuf {
     static ONCE: Once = Once::new();
     let folder = folder().join(format!("v{FORMAT_VERSION}"));
     let path = folder.join("sample.kfr");

@@ -16,6 +16,7 @@ mod packaging;
 mod privacy;
 mod program;
 mod properties;
+mod recover;
 mod rules;
 mod scratch;
 

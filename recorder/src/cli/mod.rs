@@ -10,6 +10,7 @@ mod info;
 mod output;
 #[cfg(feature = "capture")]
 mod record;
+mod recover;
 mod replay;
 mod scrub;
 mod state;
@@ -59,6 +60,8 @@ enum Command {
     Info(info::Arguments),
     /// Check every checksum of a snapshot
     Verify(verify::Arguments),
+    /// Save what is whole of a cut or damaged snapshot
+    Recover(recover::Arguments),
     /// Write a snapshot again without what looks like a secret
     Scrub(scrub::Arguments),
     /// List every kind of event, call, structure and flag there is
@@ -178,6 +181,7 @@ pub fn main() -> ExitCode {
         Command::State(arguments) => state::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Recover(arguments) => recover::run(&arguments),
         Command::Scrub(arguments) => scrub::run(&arguments),
         Command::Fields(arguments) => fields::run(&arguments),
     };

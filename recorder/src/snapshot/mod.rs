@@ -2,6 +2,7 @@
 
 mod layout;
 mod read;
+mod recover;
 mod scrub;
 mod write;
 
@@ -18,6 +19,7 @@ use crate::{
 
 pub use layout::{EXTENSION, FORMAT_VERSION};
 pub use read::{BlockEntry, Damage, SnapshotError, SnapshotReader, Verdict, verify};
+pub use recover::{RecoverError, Recovered, recover};
 pub use scrub::{ScrubError, Scrubbed, Wanted, scrub};
 pub use write::{Contents, Target, WriteError, Written, remove_leftovers, snapshot_name, write};
 

@@ -109,6 +109,7 @@ pub struct SnapshotReader {
     /// The format version its header says, and everything in it must say.
     version: u32,
     header: Header,
+    has_header: bool,
     blocks: Vec<BlockEntry>,
     trailer: Option<Trailer>,
     /// What is wrong with the file around its blocks; empty for a complete one.
@@ -125,6 +126,44 @@ impl SnapshotReader {
     /// Opens a file. A file that is cut or damaged behind its header is opened as
     /// far as it goes; [`SnapshotReader::complaints`] says what is wrong.
     pub fn open(path: &Path) -> Result<SnapshotReader, SnapshotError> {
+        let mut reader = SnapshotReader::begin(path)?;
+        let header_bytes = reader.read_header()?;
+        if let Err(why) = reader.read_end(header_bytes) {
+            reader.complaints.push(why);
+            reader.scan(header_bytes);
+        }
+        Ok(reader)
+    }
+
+    /// The same of a file whose header may be damaged too: then the header is empty, and
+    /// blocks are sought from the beginning.
+    pub fn open_without_header(path: &Path) -> Result<SnapshotReader, SnapshotError> {
+        let error = match SnapshotReader::open(path) {
+            Err(error @ (SnapshotError::NotASnapshot(..) | SnapshotError::Version(..))) => error,
+            opened => return opened,
+        };
+        let mut reader = SnapshotReader::begin(path)?;
+        if let SnapshotError::Version(_, version) = &error
+            && reader.is_really(*version)
+        {
+            return Err(error);
+        }
+        reader.has_header = false;
+        reader.complaints.push(NO_HEADER.to_string());
+        reader.scan(0);
+        Ok(reader)
+    }
+
+    /// Whether a header that is whole says the version that the frame around it says.
+    fn is_really(&mut self, version: u32) -> bool {
+        self.version = version;
+        let payload = self.skippable(0, MAGIC_HEADER, TAG_HEADER);
+        let header = payload.ok().and_then(|(payload, _)| serde_json::from_slice(&payload).ok());
+        header.is_some_and(|header: Header| header.format_version == version)
+    }
+
+    /// Opens a regular file and reads nothing.
+    fn begin(path: &Path) -> Result<SnapshotReader, SnapshotError> {
         let failed = |error| SnapshotError::Io(path.to_path_buf(), error);
         let not = |why| Err(SnapshotError::NotASnapshot(path.to_path_buf(), why));
         // Opening a FIFO would wait for somebody who writes into it.
@@ -137,27 +176,27 @@ impl SnapshotReader {
         if !metadata.is_file() {
             return not("it is no regular file; save it as one first");
         }
-        let mut reader = SnapshotReader {
+        Ok(SnapshotReader {
             path: path.to_path_buf(),
             bytes: metadata.len(),
             version: 0,
             file,
             header: Header::default(),
+            has_header: true,
             blocks: Vec::new(),
             trailer: None,
             complaints: Vec::new(),
-        };
-        let header_bytes = reader.read_header()?;
-        if let Err(why) = reader.read_end(header_bytes) {
-            reader.complaints.push(why);
-            reader.scan(header_bytes);
-        }
-        Ok(reader)
+        })
     }
 
     /// What is known of the whole.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Whether there is a header; where there is none, it is empty.
+    pub fn has_header(&self) -> bool {
+        self.has_header
     }
 
     /// What was known at the end; `None` in a file that is cut.
@@ -385,35 +424,63 @@ impl SnapshotReader {
         Ok(())
     }
 
-    /// Finds the whole blocks of a file without its end, frame by frame.
+    /// Finds the whole blocks of a file without its end, frame by frame. Where none
+    /// begins, the next one is sought.
     fn scan(&mut self, header_bytes: u64) {
-        let mut offset = header_bytes;
+        let (mut offset, mut searches) = (header_bytes, 0);
         for _ in 0..FRAMES_MAX {
             let Ok(head) = self.read(offset, 8) else { break };
             let magic = half(&head, 0).unwrap_or_default();
-            if magic & 0xffff_fff0 == MAGIC_HEADER {
-                offset += 8 + u64::from(half(&head, 4).unwrap_or_default());
+            let skippable = 8 + u64::from(half(&head, 4).unwrap_or_default());
+            if magic & 0xffff_fff0 == MAGIC_HEADER && offset + skippable <= self.bytes {
+                offset += skippable;
                 continue;
             }
-            let Some(frame) = self.whole_frame(offset) else {
-                self.complaints.push(format!("nothing whole is found from byte {offset} on"));
-                break;
-            };
-            match decode_frame(&frame) {
-                Ok((block, raw_bytes)) => self.blocks.push(BlockEntry {
+            let frame = self.whole_frame(offset).ok_or("nothing whole is found".to_string());
+            let block = frame.and_then(|frame| match decode_frame(&frame) {
+                Ok((block, raw_bytes)) => Ok(BlockEntry {
                     offset,
                     frame_bytes: frame.len() as u32,
                     raw_bytes,
                     crc: crc32c::crc32c(&frame),
                     meta: meta_of(&block),
                 }),
-                Err(damage) => {
-                    self.complaints
-                        .push(format!("the block at byte {offset} is damaged: {damage}"));
+                Err(damage) => Err(format!("a block is damaged ({damage})")),
+            });
+            match block {
+                Ok(entry) => {
+                    offset += u64::from(entry.frame_bytes);
+                    self.blocks.push(entry);
+                }
+                // Its length may be damaged, too.
+                Err(why) => {
+                    searches += 1;
+                    let next = if searches > SEARCHES_MAX { None } else { self.search(offset + 1) };
+                    let until = next.map_or("on".to_string(), |next| format!("to byte {next}"));
+                    self.complaints.push(format!("{why} from byte {offset} {until}"));
+                    match next {
+                        Some(next) => offset = next,
+                        None => break,
+                    }
                 }
             }
-            offset += frame.len() as u64;
         }
+    }
+
+    /// Where the next zstd frame may begin, from `offset` on.
+    fn search(&self, mut offset: u64) -> Option<u64> {
+        const MAGIC: [u8; 4] = MAGIC_ZSTD.to_le_bytes();
+        while offset < self.bytes {
+            let rest = self.bytes - offset;
+            let length = usize::try_from(rest).unwrap_or(usize::MAX).min(FRAME_BYTES_GUESS);
+            let bytes = self.read(offset, length).ok()?;
+            if let Some(found) = memchr::memmem::find(&bytes, &MAGIC) {
+                return Some(offset + found as u64);
+            }
+            // It may lie across the end of what was read.
+            offset += (length.saturating_sub(MAGIC.len() - 1)).max(1) as u64;
+        }
+        None
     }
 
     /// The zstd frame that begins at `offset`, when all of it is there.
@@ -436,6 +503,14 @@ impl SnapshotReader {
         }
     }
 }
+
+/// What is said of a file without a header.
+const NO_HEADER: &str = "its header is damaged: nothing is known of the host, its architecture, \
+                         its clocks and books";
+
+/// How often the next frame is sought in a file before the rest of it is given up: it may
+/// be made of nothing but beginnings of frames.
+const SEARCHES_MAX: usize = 1_000;
 
 /// The longest frame: a block that zstd could not make smaller, and what is around.
 const FRAME_BYTES_MAX: usize = RAW_BYTES_MAX + (1 << 16);

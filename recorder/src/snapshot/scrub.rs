@@ -9,11 +9,11 @@ use std::{
 };
 
 use super::{
-    BlockEntry, Header, SnapshotError, SnapshotReader, Target, WriteError, write::write_frames,
+    BlockEntry, Header, SnapshotError, SnapshotReader, Target, WriteError, recover::note_damage,
+    write::write_frames,
 };
 use crate::{
-    event::{Attached, Class, Event, syscall::Abi},
-    loss::Missing,
+    event::{Attached, Event, syscall::Abi},
     privacy::{
         MaskedCounts, Masker, PayloadFacts, Privacy, Rules, SCRUBS_MAX, ScrubFacts, is_payload,
     },
@@ -122,7 +122,8 @@ pub fn scrub(
         ));
     }
     header.each_text(&mut |text| masker.mask_string(text));
-    note_damage(&mut header, &looked, &complaints);
+    let whole: Vec<BlockEntry> = looked.iter().map(|looked| looked.entry).collect();
+    note_damage(&mut header, &whole, &complaints, "the file that was scrubbed");
     let masked = privacy.masked();
     if payload {
         header.privacy.payload = PayloadFacts::default();
@@ -241,20 +242,6 @@ impl Kept {
             event
         })
     }
-}
-
-/// Says in the books that events of the first file are not in this one.
-fn note_damage(header: &mut Header, looked: &[Looked], complaints: &[String]) {
-    let Some(first) = complaints.first() else { return };
-    let recorded = looked.iter().filter(|one| Class::RECORDED.contains(&one.entry.meta.class));
-    let there: u64 = recorded.map(|one| one.entry.meta.ledger_events()).sum();
-    let absent = header.ledger.in_window.saturating_sub(there);
-    header.ledger.in_window = there;
-    header.ledger.closes = header.ledger.sums_hold();
-    header.missing.push(Missing {
-        what: format!("{absent} events of the file that was scrubbed"),
-        why: format!("it was damaged: {first}"),
-    });
 }
 
 fn note_scrub(
