@@ -47,7 +47,7 @@ fn is_called_whole(path: &Path) -> bool {
 #[test]
 fn what_is_no_snapshot_is_refused_in_one_line() {
     let scratch = Scratch::new();
-    let sample = fs::read(golden::sample()).unwrap();
+    let sample = fs::read(golden::newest_sample()).unwrap();
     let text = b"a text that is long enough to have all the bytes of a header".as_slice();
     let mut newer = sample.clone();
     newer[12..16].copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
@@ -131,7 +131,7 @@ fn frame_ends(path: &Path) -> Vec<usize> {
 #[test]
 fn a_file_cut_at_any_byte_gives_the_whole_blocks_before() {
     let scratch = Scratch::new();
-    let path = golden::sample();
+    let path = golden::newest_sample();
     let sample = fs::read(&path).unwrap();
     let ends = frame_ends(&path);
     let whole = SnapshotReader::open(&path).unwrap();
@@ -159,7 +159,7 @@ fn a_file_cut_at_any_byte_gives_the_whole_blocks_before() {
 #[test]
 fn the_program_says_of_a_cut_file_what_it_has() {
     let scratch = Scratch::new();
-    let path = golden::sample();
+    let path = golden::newest_sample();
     let sample = fs::read(&path).unwrap();
     let all = program::run(["replay", path.to_str().unwrap()]).stdout;
     let ends = frame_ends(&path);
@@ -188,7 +188,7 @@ fn the_program_says_of_a_cut_file_what_it_has() {
 #[test]
 fn no_flipped_bit_is_called_whole() {
     let scratch = Scratch::new();
-    let sample = fs::read(golden::sample()).unwrap();
+    let sample = fs::read(golden::newest_sample()).unwrap();
     let flipped = scratch.file("flipped.kfr", &sample);
     let file = OpenOptions::new().write(true).open(&flipped).unwrap();
     assert!(is_called_whole(&flipped));
@@ -207,7 +207,7 @@ fn no_flipped_bit_is_called_whole() {
 #[test]
 fn the_program_ends_with_65_for_a_flipped_bit() {
     let scratch = Scratch::new();
-    let sample = fs::read(golden::sample()).unwrap();
+    let sample = fs::read(golden::newest_sample()).unwrap();
     let mut random = Random::new(13);
     for _ in 0..rounds(30) {
         let (place, bit) = (random.below(sample.len() as u64) as usize, random.below(8));
@@ -228,8 +228,8 @@ fn the_program_ends_with_65_for_a_flipped_bit() {
 #[test]
 fn random_damage_is_survived() {
     let scratch = Scratch::new();
-    let sample = fs::read(golden::sample()).unwrap();
-    let header = frame_ends(&golden::sample())[0] as u64;
+    let sample = fs::read(golden::newest_sample()).unwrap();
+    let header = frame_ends(&golden::newest_sample())[0] as u64;
     for seed in 0..rounds(500) {
         let mut random = Random::new(seed);
         let mut bytes = sample.clone();
@@ -270,7 +270,7 @@ fn random_damage_is_survived() {
 #[test]
 fn an_index_that_lies_is_noticed() {
     let scratch = Scratch::new();
-    let path = golden::sample();
+    let path = golden::newest_sample();
     let sample = fs::read(&path).unwrap();
     let index = *frame_ends(&path).last().unwrap();
     let payload = index + 20;
@@ -392,14 +392,14 @@ fn an_output_that_takes_nothing_is_a_failure() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     for command in COMMANDS {
         let mut run = program::command();
-        run.arg(command).arg(golden::sample()).stdout(full.try_clone().unwrap());
+        run.arg(command).arg(golden::newest_sample()).stdout(full.try_clone().unwrap());
         program::finished(run.output().unwrap()).failed_with(1, command);
     }
 }
 
 #[test]
 fn wrong_arguments_are_a_usage_error_with_the_remedy() {
-    let sample = golden::sample();
+    let sample = golden::newest_sample();
     let sample = sample.to_str().unwrap();
     let wrong: [(&[&str], &str); 14] = [
         (&["replay", sample, "--format", "nonsense"], "jsonl"),

@@ -15,6 +15,7 @@ use crate::{
         wire,
     },
     snapshot::{BlockEntry, Header},
+    window::codec::{BlockMeta, Present},
 };
 
 pub use time::parse_moment;
@@ -63,6 +64,19 @@ impl std::error::Error for FilterError {}
 struct Traced {
     kinds: [bool; wire::KINDS_MAX],
     calls: Vec<bool>,
+}
+
+impl Traced {
+    /// Whether a block has nothing of what is wanted.
+    fn rules_out(&self, meta: &BlockMeta) -> bool {
+        let has_kind = |kind: &Kind| {
+            let count = meta.kinds.get(*kind as usize).copied().unwrap_or_default();
+            count > 0 && self.kinds.get(*kind as usize).copied().unwrap_or_default()
+        };
+        let calls = (0..).zip(&self.calls).filter(|(_, wanted)| **wanted);
+        let bits = calls.fold(0, |bits, (index, _)| bits | Present::call_bit(index));
+        meta.present.calls & bits == 0 && !Kind::ALL.iter().any(has_kind)
+    }
 }
 
 /// A checked filter for one file.
@@ -115,7 +129,17 @@ impl Filter {
         if meta.class == Class::Unfinished {
             return false;
         }
-        meta.last_ns < self.since_ns || meta.first_ns > self.until_ns
+        if meta.last_ns < self.since_ns || meta.first_ns > self.until_ns {
+            return true;
+        }
+        // A loss passes whatever else is asked for.
+        let count = |kind: Kind| meta.kinds.get(kind as usize).copied().unwrap_or_default();
+        if count(Kind::Lost) > 0 {
+            return false;
+        }
+        let threads = self.pids.iter().fold(0, |bits, pid| bits | Present::thread_bit(*pid));
+        let no_thread = !self.pids.is_empty() && meta.present.threads & threads == 0;
+        no_thread || self.traced.as_ref().is_some_and(|traced| traced.rules_out(meta))
     }
 
     /// Whether an event is wanted.

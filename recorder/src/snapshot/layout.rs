@@ -2,13 +2,16 @@
 
 use crate::{
     event::{Class, wire::KINDS_MAX},
-    window::{BLOCKS_MAX, codec::BlockMeta},
+    window::{
+        BLOCKS_MAX,
+        codec::{BlockMeta, Present},
+    },
 };
 
 /// The layout this program writes, and the newest it reads.
 ///
 /// 1: an entry of the index has room for the kinds up to 15. 2: it says for how many. 3:
-/// blocks have layout 4.
+/// blocks have layout 4, and an entry says which threads and calls there may be.
 pub const FORMAT_VERSION: u32 = 3;
 
 /// The end of a snapshot's name.
@@ -39,14 +42,18 @@ pub(super) const SKIPPABLE_HEAD_BYTES: usize = 8 + 4 + 4 + 4;
 /// Bytes of an entry of the index before the counts of kinds.
 const INDEX_ENTRY_BYTES: usize = 40;
 
+/// What stands between that and the counts, from version 3 on: which threads and calls
+/// there may be.
+const PRESENT_BYTES: usize = 24;
+
 /// The most bytes of an entry of the index.
-const INDEX_ENTRY_BYTES_MAX: usize = INDEX_ENTRY_BYTES + 4 * KINDS_MAX;
+const INDEX_ENTRY_BYTES_MAX: usize = INDEX_ENTRY_BYTES + PRESENT_BYTES + 4 * KINDS_MAX;
 
 /// Kinds an entry of version 1 counts: it says 0 where later ones say how many.
 const KINDS_OF_VERSION_1: usize = 16;
 
 /// The largest header, index or trailer a reader takes.
-pub(super) const SKIPPABLE_BYTES_MAX: usize = 100 << 20;
+pub(super) const SKIPPABLE_BYTES_MAX: usize = 112 << 20;
 
 /// The most frames a reader takes: a window of as many blocks as it may have, and what
 /// is around.
@@ -84,28 +91,40 @@ impl BlockEntry {
         out.extend(self.meta.cpu.to_le_bytes());
         out.extend(self.meta.first_ns.to_le_bytes());
         out.extend(self.meta.last_ns.to_le_bytes());
+        out.extend(self.meta.present.threads.to_le_bytes());
+        out.extend(self.meta.present.calls.to_le_bytes());
         for count in kinds.iter().take(used) {
             out.extend(count.to_le_bytes());
         }
     }
 
-    /// Takes an entry off the front of `bytes`.
-    pub(super) fn get(bytes: &mut &[u8]) -> Option<BlockEntry> {
+    /// Takes an entry of a file of this version off the front of `bytes`.
+    pub(super) fn get(bytes: &mut &[u8], version: u32) -> Option<BlockEntry> {
         let used = match *bytes.get(21)? {
             0 => KINDS_OF_VERSION_1,
             used => usize::from(used),
         };
-        let (entry, rest) = bytes.split_at_checked(INDEX_ENTRY_BYTES + 4 * used)?;
+        let counts = INDEX_ENTRY_BYTES + if version < 3 { 0 } else { PRESENT_BYTES };
+        let (entry, rest) = bytes.split_at_checked(counts + 4 * used)?;
         *bytes = rest;
-        Self::read(entry, used)
+        let (entry, counts) = entry.split_at_checked(counts)?;
+        Self::read(entry, counts)
     }
 
-    fn read(bytes: &[u8], used: usize) -> Option<BlockEntry> {
+    fn read(bytes: &[u8], counts: &[u8]) -> Option<BlockEntry> {
         let half = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let present = match bytes.get(INDEX_ENTRY_BYTES + 8..) {
+            Some(calls) => Present {
+                threads: word(INDEX_ENTRY_BYTES)?,
+                calls: u128::from_le_bytes(calls.try_into().ok()?),
+            },
+            None => Present::UNKNOWN,
+        };
         let mut kinds = [0; KINDS_MAX];
-        for (place, count) in kinds.get_mut(..used)?.iter_mut().enumerate() {
-            *count = half(INDEX_ENTRY_BYTES + 4 * place)?;
+        let counts = counts.as_chunks::<4>().0;
+        for (count, bytes) in kinds.get_mut(..counts.len())?.iter_mut().zip(counts) {
+            *count = u32::from_le_bytes(*bytes);
         }
         let count = kinds.iter().try_fold(0u32, |sum, count| sum.checked_add(*count))?;
         Some(BlockEntry {
@@ -120,6 +139,7 @@ impl BlockEntry {
                 first_ns: word(24)?,
                 last_ns: word(32)?,
                 kinds,
+                present,
             },
         })
     }
@@ -161,24 +181,34 @@ mod tests {
         let mut kinds = [0; KINDS_MAX];
         kinds[1] = 5;
         kinds[10] = 1;
-        let meta =
-            BlockMeta { class: Class::Precious, cpu: 7, count: 6, first_ns: 1, last_ns: 2, kinds };
+        let present = Present { threads: 1 << 60 | 3, calls: 1 << 100 | 5 };
+        let meta = BlockMeta {
+            class: Class::Precious,
+            cpu: 7,
+            count: 6,
+            first_ns: 1,
+            last_ns: 2,
+            kinds,
+            present,
+        };
         let entry = BlockEntry { offset: 9, frame_bytes: 8, raw_bytes: 7, crc: 6, meta };
         let mut bytes = Vec::new();
         entry.put(&mut bytes);
-        assert_eq!(bytes.len(), 40 + 4 * 11);
-        assert_eq!(BlockEntry::get(&mut &bytes[..bytes.len() - 1]), None);
+        assert_eq!(bytes.len(), 64 + 4 * 11);
+        assert_eq!(BlockEntry::get(&mut &bytes[..bytes.len() - 1], 3), None);
         let more = [&bytes[..], b"rest"].concat();
         let mut rest = more.as_slice();
-        assert_eq!(BlockEntry::get(&mut rest), Some(entry));
+        assert_eq!(BlockEntry::get(&mut rest, 3), Some(entry));
         assert_eq!(rest, b"rest");
         // As version 1 wrote it.
+        bytes.drain(40..64);
         bytes[21] = 0;
         bytes.resize(40 + 4 * KINDS_OF_VERSION_1, 0);
-        assert_eq!(BlockEntry::get(&mut bytes.as_slice()), Some(entry));
+        let meta = BlockMeta { present: Present::UNKNOWN, ..meta };
+        assert_eq!(BlockEntry::get(&mut bytes.as_slice(), 1), Some(BlockEntry { meta, ..entry }));
         // More kinds than this program knows.
         bytes[21] = KINDS_MAX as u8 + 1;
         bytes.resize(1_000, 0);
-        assert_eq!(BlockEntry::get(&mut bytes.as_slice()), None);
+        assert_eq!(BlockEntry::get(&mut bytes.as_slice(), 3), None);
     }
 }

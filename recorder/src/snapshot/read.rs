@@ -351,7 +351,9 @@ impl SnapshotReader {
         }
         let (mut rest, mut entries) = (payload.as_slice(), Vec::new());
         while !rest.is_empty() {
-            entries.push(BlockEntry::get(&mut rest).ok_or("the index is not understood")?);
+            entries.push(
+                BlockEntry::get(&mut rest, self.version).ok_or("the index is not understood")?,
+            );
         }
         let same = entries.len() == blocks.len()
             && entries.iter().zip(blocks).all(|(entry, frame)| {
@@ -545,6 +547,7 @@ fn meta_of(block: &DecodedBlock) -> BlockMeta {
         first_ns: block.ts_ns(0).unwrap_or_default(),
         last_ns: last.unwrap_or_default(),
         kinds,
+        present: block.present,
     }
 }
 

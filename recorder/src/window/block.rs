@@ -51,6 +51,7 @@ pub struct HandedBlock {
     state: Mutex<State>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all end up as the large one")]
 enum State {
     Open(Box<Columns>),
     Sealed(SealedBlock),
@@ -95,6 +96,7 @@ impl HandedBlock {
 
 /// A block of a frozen window.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 pub enum Block {
     /// Compressed already.
     Sealed(SealedBlock),

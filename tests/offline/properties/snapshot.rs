@@ -139,6 +139,11 @@ fn a_block_that_is_ruled_out_has_nothing_that_passes() {
                 until: random.one_in(2).then(|| format!("+{}ns", at + random.below(span_ns / 3))),
                 failed: random.one_in(4),
                 pids: if random.one_in(4) { vec![random.below(12) as u32] } else { Vec::new() },
+                expressions: random
+                    .one_in(4)
+                    .then(|| expression(&mut random))
+                    .into_iter()
+                    .collect(),
                 ..FilterWords::default()
             };
             let filter = Filter::new(&words, reader.header(), Abi::X86_64).unwrap();
@@ -153,7 +158,7 @@ fn a_block_that_is_ruled_out_has_nothing_that_passes() {
                 let ns = word.as_ref()?.strip_prefix('+')?.strip_suffix("ns")?;
                 Some(window.start_ns + ns.parse::<u64>().unwrap())
             };
-            if !words.failed && words.pids.is_empty() {
+            if !words.failed && words.pids.is_empty() && words.expressions.is_empty() {
                 let since = bound(&words.since).unwrap_or_default();
                 let until = bound(&words.until).unwrap_or(u64::MAX);
                 let count = naive.iter().filter(|made| is_within(made, since, until)).count();
@@ -164,6 +169,12 @@ fn a_block_that_is_ruled_out_has_nothing_that_passes() {
     }
     met(skipped as u64, 20, "blocks were ruled out");
     met(found as u64, 100, "events were found");
+}
+
+/// A call that may be among those of a case, or something else.
+fn expression(random: &mut Random) -> String {
+    let words = ["read", "write", "open", "close", "%process", "%net", "process_exit", "lost"];
+    format!("trace={}", words[random.below(words.len() as u64) as usize])
 }
 
 /// From the first moment that belongs to an event to the last.

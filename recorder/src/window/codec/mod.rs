@@ -14,6 +14,7 @@
 mod bits;
 mod earlier;
 mod model;
+mod present;
 mod read;
 mod write;
 
@@ -21,6 +22,7 @@ use std::fmt;
 
 use bits::Cursor;
 
+pub use present::Present;
 pub use write::Columns;
 
 use crate::event::{Attached, Class, Event, Kind};
@@ -123,6 +125,8 @@ pub struct BlockMeta {
     pub last_ns: u64,
     /// How many of each kind.
     pub kinds: [u32; crate::event::wire::KINDS_MAX],
+    /// Which threads and calls there may be.
+    pub present: Present,
 }
 
 impl BlockMeta {
@@ -192,6 +196,8 @@ pub struct DecodedBlock {
     pub class: Class,
     /// Their CPU.
     pub cpu: u16,
+    /// Which threads and calls there may be.
+    pub present: Present,
     rows: Vec<Row>,
     numbers: Vec<u64>,
     attached: Vec<AttachedRow>,
@@ -203,6 +209,7 @@ impl DecodedBlock {
         DecodedBlock {
             class,
             cpu,
+            present: Present::UNKNOWN,
             rows: Vec::with_capacity(events),
             numbers: Vec::new(),
             attached: Vec::new(),

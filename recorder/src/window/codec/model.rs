@@ -11,6 +11,7 @@
 //! which both sides call with the same values in the same order. Arithmetic wraps: what
 //! a file says may be anything.
 
+use super::Present;
 use crate::event::{ATTACHMENTS_MAX, Event, Kind, NUMBERS_MAX};
 
 /// Numbers of a pattern: those of an event, or of a call without number, result and
@@ -264,6 +265,18 @@ impl Model {
             + self.numbers.len() * size_of::<u64>()
             + self.threads.len() * size_of::<Thread>()
             + (self.pairs.len() + self.followers.len()) * size_of::<u32>()
+    }
+
+    /// Which threads and calls there are.
+    pub(super) fn present(&self) -> Present {
+        let mut present = Present::default();
+        for thread in &self.threads {
+            present.note_thread(thread.pid, thread.tid);
+        }
+        for Shape { look, .. } in self.shapes.iter().filter(|shape| shape.look.is_call()) {
+            present.note_call(look.call, look.flags());
+        }
+        present
     }
 
     /// The thread of the last event; `None` before the first.

@@ -84,6 +84,7 @@ pub(super) fn read(class: Class, mut cursor: Cursor<'_>) -> Result<DecodedBlock,
     if columns.iter().chain(&reader.numbers).any(|column| !column.rest.is_empty()) {
         return Err(BlockError::TooLarge);
     }
+    block.present = reader.model.present();
     block.sort();
     Ok(block)
 }

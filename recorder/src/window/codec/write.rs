@@ -306,6 +306,7 @@ impl Columns {
             first_ns: self.first_ns,
             last_ns: self.last_ns,
             kinds: self.kinds,
+            present: self.model.present(),
         }
     }
 

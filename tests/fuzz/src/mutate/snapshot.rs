@@ -6,7 +6,7 @@ use std::{cell::RefCell, collections::BTreeMap, path::Path};
 use recorder::{
     event::{Class, Kind, wire::KINDS_MAX},
     snapshot::{FORMAT_VERSION, Trailer},
-    window::codec::{DecodedBlock, RAW_BYTES_MAX},
+    window::codec::{DecodedBlock, Present, RAW_BYTES_MAX},
 };
 use recorder_tests::synth::{Random, Synth};
 
@@ -43,6 +43,7 @@ struct Entry {
     first_ns: u64,
     last_ns: u64,
     kinds: [u32; KINDS_MAX],
+    present: Present,
 }
 
 thread_local! {
@@ -127,16 +128,19 @@ impl Entry {
             first_ns: block.ts_ns(0).unwrap_or_default(),
             last_ns: block.len().checked_sub(1).and_then(|at| block.ts_ns(at)).unwrap_or_default(),
             kinds,
+            present: block.present,
         })
     }
 
     fn mutate(&mut self, random: &mut Random) {
-        match random.below(6) {
+        match random.below(8) {
             0 => self.raw_bytes = edge(random) as u32,
             1 => self.class = random.below(6) as u8,
             2 => self.cpu = edge(random) as u16,
             3 => self.first_ns = edge(random),
             4 => self.last_ns = edge(random),
+            5 => self.present.threads = edge(random),
+            6 => self.present.calls = u128::from(edge(random)) << 64,
             _ => self.kinds[random.below(KINDS_MAX as u64) as usize] = edge(random) as u32,
         }
     }
@@ -174,6 +178,7 @@ fn render(parts: &[Part]) -> Vec<u8> {
                     first_ns: 0,
                     last_ns: 0,
                     kinds: [0; KINDS_MAX],
+                    present: Present::UNKNOWN,
                 });
                 index.extend((file.len() as u64).to_le_bytes());
                 index.extend((frame.len() as u32).to_le_bytes());
@@ -183,6 +188,8 @@ fn render(parts: &[Part]) -> Vec<u8> {
                 index.extend(entry.cpu.to_le_bytes());
                 index.extend(entry.first_ns.to_le_bytes());
                 index.extend(entry.last_ns.to_le_bytes());
+                index.extend(entry.present.threads.to_le_bytes());
+                index.extend(entry.present.calls.to_le_bytes());
                 entry.kinds.iter().for_each(|count| index.extend(count.to_le_bytes()));
                 count(&mut trailer, &entry, frame.len());
                 push(&mut file, frame, raw.len() as u32);
@@ -225,7 +232,9 @@ pub fn mutate(random: &mut Random, file: &mut Vec<u8>) {
     if parts.is_empty() || random.one_in(6) {
         return super::bytes(random, file);
     }
-    let at = random.below(parts.len() as u64) as usize;
+    // The header comes first, and says the most: as often as all blocks together.
+    let last = if random.one_in(2) { 1 } else { parts.len() as u64 };
+    let at = random.below(last) as usize;
     match random.below(8) {
         0 => drop(parts.remove(at)),
         1 => {
