@@ -44,23 +44,24 @@ impl BitWriter {
 
     /// Appends all bits of a magnitude but the highest, and answers the byte that says
     /// how many bits it has, with the sign.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&mut self, value: i64) -> u8 {
         let magnitude = value.unsigned_abs();
         let length = u64::BITS - magnitude.leading_zeros();
-        if length > 1 {
-            let bits = length - 1;
-            self.append(magnitude & !(1 << bits), bits);
+        let bits = length.saturating_sub(1);
+        let rest = magnitude & ((1 << bits) - 1);
+        if bits > 32 {
+            self.append(rest & u64::from(u32::MAX), 32);
+            self.append(rest >> 32, bits - 32);
+        } else {
+            self.append(rest, bits);
         }
         length as u8 | if value < 0 { NEGATIVE } else { 0 }
     }
 
-    #[inline]
+    /// At most 32 bits.
+    #[inline(always)]
     fn append(&mut self, value: u64, bits: u32) {
-        if bits > 32 {
-            self.append(value & u64::from(u32::MAX), 32);
-            return self.append(value >> 32, bits - 32);
-        }
         self.held |= value << self.held_bits;
         self.held_bits += bits;
         if self.held_bits >= 32 {

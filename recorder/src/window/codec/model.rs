@@ -106,22 +106,6 @@ pub(super) fn pattern_numbers<'e>(event: &'e Event<'_>) -> &'e [u64] {
     event.numbers().get(skipped..).unwrap_or_default()
 }
 
-/// A hash of a pattern. Kept beside each, so that most of those that an event does not
-/// have are told from it by one compare.
-#[inline]
-fn signature(seed: u64, look: &Look, numbers: &[u64]) -> u64 {
-    // The fractional part of the golden ratio: any odd number without a pattern does.
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |signature: u64, number: u64| {
-        let product = u128::from(signature ^ number) * u128::from(MIX);
-        product as u64 ^ (product >> 64) as u64
-    };
-    let head = [look.head as u64, (look.head >> 64) as u64, look.call];
-    head.iter()
-        .chain(numbers)
-        .fold(seed, |signature, number| mix(signature.rotate_left(5), *number))
-}
-
 /// A [`Look`], and what is known of the events that have it.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
@@ -136,6 +120,7 @@ pub(super) struct Shape {
 /// A shape with its numbers, and what was last seen of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pattern {
+    /// Its hash: most of those that an event does not have are told from it by that.
     pub(super) signature: u64,
     pub(super) shape: u32,
     /// Where its numbers are.
@@ -206,14 +191,25 @@ impl Guess {
 pub(super) struct Sought<'e> {
     pub(super) look: Look,
     pub(super) numbers: &'e [u64],
-    pub(super) signature: u64,
 }
 
 impl<'e> Sought<'e> {
     #[inline]
-    pub(super) fn of(event: &'e Event<'_>, seed: u64) -> Sought<'e> {
-        let (look, numbers) = (Look::of(event), pattern_numbers(event));
-        Sought { look, numbers, signature: signature(seed, &look, numbers) }
+    pub(super) fn of(event: &'e Event<'_>) -> Sought<'e> {
+        Sought { look: Look::of(event), numbers: pattern_numbers(event) }
+    }
+
+    /// Its hash, by a secret nobody outside knows.
+    pub(super) fn signature(&self, seed: u64) -> u64 {
+        // The fractional part of the golden ratio: any odd number without a pattern does.
+        const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mix = |signature: u64, number: u64| {
+            let product = u128::from(signature ^ number) * u128::from(MIX);
+            product as u64 ^ (product >> 64) as u64
+        };
+        let head = [self.look.head as u64, (self.look.head >> 64) as u64, self.look.call];
+        let words = head.iter().chain(self.numbers);
+        words.fold(seed, |signature, word| mix(signature.rotate_left(5), *word))
     }
 }
 
@@ -326,10 +322,9 @@ impl Model {
     /// Whether an event has this pattern.
     #[inline]
     pub(super) fn is(&self, pattern: &Pattern, sought: &Sought<'_>) -> bool {
-        let Sought { look, numbers, signature } = sought;
+        let Sought { look, numbers } = sought;
         let start = pattern.numbers as usize;
-        pattern.signature == *signature
-            && self.shape_of(pattern).is_some_and(|shape| shape.look == *look)
+        self.shape_of(pattern).is_some_and(|shape| shape.look == *look)
             && self.numbers.get(start..start + numbers.len()).is_some_and(|known| {
                 known.iter().zip(*numbers).all(|(known, number)| known == number)
             })
@@ -482,11 +477,11 @@ impl Model {
 
     /// Lets somebody solve what the times of an event are told by, and notes them.
     #[inline]
-    fn tell<T>(&mut self, step: Step, solve: impl FnOnce(&Told) -> (T, Times)) -> T {
-        let mut nobody = Shape::default();
-        let shape = self.shapes.get_mut(step.shape as usize).unwrap_or(&mut nobody);
-        let mut nobody = Thread::default();
-        let thread = self.threads.get_mut(step.thread as usize).unwrap_or(&mut nobody);
+    fn tell<T: Default>(&mut self, step: Step, solve: impl FnOnce(&Told) -> (T, Times)) -> T {
+        let shape = self.shapes.get_mut(step.shape as usize);
+        let thread = self.threads.get_mut(step.thread as usize);
+        // Both were looked up before.
+        let (Some(shape), Some(thread)) = (shape, thread) else { return T::default() };
         let second = match (shape.look.has_duration(), step.is_same || step.is_new) {
             (false, _) => Second::Nothing,
             (true, true) => Second::Duration,

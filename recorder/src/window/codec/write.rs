@@ -105,7 +105,7 @@ impl Columns {
         if let Some(count) = self.kinds.get_mut(event.kind as usize) {
             *count += 1;
         }
-        let sought = Sought::of(event, self.seed);
+        let sought = Sought::of(event);
         let look = sought.look;
         let (thread, thread_code) = self.push_thread(event);
         let (pattern, pattern_code) = self.push_pattern(&sought, thread);
@@ -182,10 +182,13 @@ impl Columns {
     /// A pattern other than the two that were expected, the better one of which is `best`.
     fn push_unexpected(&mut self, sought: &Sought<'_>, best: u32) -> (u32, u8) {
         let before = self.shapes.len() + self.distances.len();
+        let signature = sought.signature(self.seed);
         let best_shape = self.model.pattern(best).map(|pattern| pattern.shape);
         let model = &self.model;
-        let known = self.patterns_known.find(sought.signature, |number| {
-            model.pattern(number + 1).is_some_and(|pattern| model.is(pattern, sought))
+        let known = self.patterns_known.find(signature, |number| {
+            model
+                .pattern(number + 1)
+                .is_some_and(|pattern| pattern.signature == signature && model.is(pattern, sought))
         });
         let told = if let Some(number) = known.copied() {
             let pattern = self.model.pattern(number + 1).copied().unwrap_or_default();
@@ -206,9 +209,9 @@ impl Columns {
                 put_delta(column, *number, self.model.last_number(shape, place));
                 self.rare_bytes += column.len() - before;
             }
-            let number = self.model.add_pattern(shape, sought.numbers, sought.signature);
+            let number = self.model.add_pattern(shape, sought.numbers, signature);
             let model = &self.model;
-            self.patterns_known.insert_unique(sought.signature, number, |number| {
+            self.patterns_known.insert_unique(signature, number, |number| {
                 model.pattern(number + 1).map_or(0, |pattern| pattern.signature)
             });
             (number, code)
