@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use recorder::{decode::decode, event::Kind};
+use recorder::{decode::decode, event::Kind, snapshot::Header};
 use recorder_tests::synth::Synth;
 
 use super::files::opened;
@@ -11,9 +11,10 @@ use super::files::opened;
 /// without repairing it never comes here.
 pub fn panics(input: &[u8]) {
     let Some(reader) = opened(input) else { return };
-    let host = &reader.header().host;
+    let of = |header: &Header| [&header.host, &header.kernel, &header.arch].map(String::clone);
+    let (machine, sample) = (of(reader.header()), of(&Synth::sample().header));
     let is_whole = reader.complaints().is_empty();
-    assert!(!is_whole || *host == Synth::sample().header.host, "another host: {host:?}");
+    assert!(!is_whole || machine == sample, "another machine: {machine:?}");
 }
 
 /// Waits for ever where a record says something rare.

@@ -224,7 +224,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "canary-panic",
-        about: "panics for a snapshot whose checksums are right and whose host is not",
+        about: "panics for a snapshot whose checksums are right and whose machine is not",
         run: canary::panics,
         make: mutate::snapshot::make,
         mutate: mutate::snapshot::mutate,
