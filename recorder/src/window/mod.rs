@@ -261,38 +261,31 @@ impl Window {
     }
 
     fn seal_open(&mut self, cpu: u16, class: Class) {
-        let Some(open) =
-            self.open.get_mut(usize::from(cpu)).and_then(|open| open.get_mut(class as usize))
-        else {
-            return;
-        };
-        if open.columns.is_empty() {
-            return;
-        }
         // Not cleared: what a flood made it grow to would stay with every CPU.
-        let columns = std::mem::take(&mut open.columns);
-        self.open_bytes -= columns.held_bytes() as u64;
-        let block = block::seal(&columns, columns.meta(class, cpu));
-        self.hold(Block::Sealed(block));
+        drop(self.seal_before(cpu, class, Columns::default()));
     }
 
     /// Seals an open block that is full, so that the next is soon: it takes the memory of
     /// the one before.
     fn seal_full(&mut self, cpu: u16, class: Class) {
-        let Some(open) =
-            self.open.get_mut(usize::from(cpu)).and_then(|open| open.get_mut(class as usize))
-        else {
-            return;
-        };
         let next = self.spare.take().map(|(columns, _)| columns).unwrap_or_default();
-        let mut columns = std::mem::replace(&mut open.columns, next);
-        let held_bytes = columns.held_bytes() as u64;
-        self.open_bytes -= held_bytes;
-        let block = block::seal(&columns, columns.meta(class, cpu));
-        columns.clear();
-        self.spare = Some((columns, held_bytes));
-        self.is_spare_wanted = true;
-        self.hold(Block::Sealed(block));
+        if let Some(mut columns) = self.seal_before(cpu, class, next) {
+            let held_bytes = columns.held_bytes() as u64;
+            columns.clear();
+            self.spare = Some((columns, held_bytes));
+            self.is_spare_wanted = true;
+        }
+    }
+
+    /// Seals an open block, if it has events, and answers its columns; `next` takes their
+    /// place.
+    fn seal_before(&mut self, cpu: u16, class: Class, next: Columns) -> Option<Columns> {
+        let classes = self.open.get_mut(usize::from(cpu))?;
+        let open = classes.get_mut(class as usize).filter(|open| !open.columns.is_empty())?;
+        let columns = std::mem::replace(&mut open.columns, next);
+        self.open_bytes -= columns.held_bytes() as u64;
+        self.hold(Block::Sealed(block::seal(&columns, columns.meta(class, cpu))));
+        Some(columns)
     }
 
     fn hold(&mut self, block: Block) {
