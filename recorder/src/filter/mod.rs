@@ -64,6 +64,8 @@ impl std::error::Error for FilterError {}
 struct Traced {
     kinds: [bool; wire::KINDS_MAX],
     calls: Vec<bool>,
+    /// The bits of `calls` in the index: asked for every block.
+    call_bits: u128,
 }
 
 impl Traced {
@@ -73,9 +75,7 @@ impl Traced {
             let count = meta.kinds.get(*kind as usize).copied().unwrap_or_default();
             count > 0 && self.kinds.get(*kind as usize).copied().unwrap_or_default()
         };
-        let calls = (0..).zip(&self.calls).filter(|(_, wanted)| **wanted);
-        let bits = calls.fold(0, |bits, (index, _)| bits | Present::call_bit(index));
-        meta.present.calls & bits == 0 && !Kind::ALL.iter().any(has_kind)
+        meta.present.calls & self.call_bits == 0 && !Kind::ALL.iter().any(has_kind)
     }
 }
 
@@ -273,14 +273,19 @@ fn traced(expressions: &[String], native: Abi) -> Result<Option<Traced>, FilterE
     if expressions.is_empty() {
         return Ok(None);
     }
-    let mut traced =
-        Traced { kinds: [false; wire::KINDS_MAX], calls: vec![false; wire::CALLS_MAX as usize] };
+    let mut traced = Traced {
+        kinds: [false; wire::KINDS_MAX],
+        calls: vec![false; wire::CALLS_MAX as usize],
+        call_bits: 0,
+    };
     for expression in expressions {
         let names = expression.strip_prefix("trace=").unwrap_or(expression);
         for name in names.split(',') {
             traced.add(name.trim(), native)?;
         }
     }
+    let wanted = (0..).zip(&traced.calls).filter(|(_, wanted)| **wanted);
+    traced.call_bits = wanted.fold(0, |bits, (index, _)| bits | Present::call_bit(index));
     Ok(Some(traced))
 }
 
