@@ -137,7 +137,7 @@ fn ordinary_strings_are_left_alone() {
         "/nix/store/0c1ik8wgb8z4xy2hqpnyz7m9l8w5v4qd-glibc-2.38/lib/libc.so.6",
         "--key-file=/etc/ssl/private/key.pem",
         "--token-ttl=30m",
-        "--private-key=/root/.ssh/id_ed25519",
+        "--private-key=/srv/keys/id_ed25519",
         "password: ",
         "key=value",
         "std::secret::Token",
