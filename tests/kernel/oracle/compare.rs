@@ -376,13 +376,25 @@ impl Pair<'_> {
                     || self.traced.name == self.found_name() && is_unread()
                     || others.any(|other| {
                         !std::ptr::eq(other, self.traced)
-                            && other.name == self.traced.name
-                            && other.args.starts_with(&self.traced.args)
+                            && (other.name == self.traced.name
+                                && other.args.starts_with(&self.traced.args)
+                                || self.is_named_by(&other.result))
                     })
             }
             // At an exit: the number of a call is taken for a result.
             TracedResult::Value(value) => others.any(|other| self.is_number(*value, &other.name)),
             TracedResult::Unseen | TracedResult::Error(_) => false,
+        }
+    }
+
+    /// Whether the name strace gives it is another call's result, taken for a number. Both
+    /// lie at the same place of what the kernel answers (`struct ptrace_syscall_info`,
+    /// include/uapi/linux/ptrace.h, Linux 6.18): after a call that returned 0 a thread that
+    /// was killed seems to read.
+    fn is_named_by(&self, result: &TracedResult) -> bool {
+        match result {
+            TracedResult::Value(value) => self.is_number(*value, &self.traced.name),
+            TracedResult::Error(_) | TracedResult::Unseen => false,
         }
     }
 

@@ -71,7 +71,11 @@ fn recorded_events() -> Vec<Value> {
 }
 
 fn differences(events: &[Value]) -> Option<String> {
-    let traced = strace::parse(TRACED).expect("what strace prints");
+    differences_from(TRACED, events)
+}
+
+fn differences_from(traced: &str, events: &[Value]) -> Option<String> {
+    let traced = strace::parse(traced).expect("what strace prints");
     let mut tally = Tally::default();
     tally.program(("sh", false), &traced, &recorded::threads(events, 9, 10));
     tally.differences()
@@ -141,4 +145,31 @@ fn the_oracle_notices_every_kind_of_argument() {
     noticed(|events| events[4]["args"]["dfd_file"] = json!(null), "openat.dfd<file>");
     // Data is nothing the recorder keeps, but its address is.
     noticed(|events| events[15]["args"]["buf"] = json!(null), "read.buf");
+}
+
+/// A thread of redis was killed when it was about to wait, while strace asked what it does;
+/// of the thread it had asked before, strace knew a result of 0, which is the number of
+/// `read`.
+#[test]
+fn a_result_that_strace_takes_for_a_number_is_explained() {
+    let traced = |result| {
+        TRACED
+            .replace("11 exit_group(3) = ?\n", "11 read(0</dev/null>, <unfinished ...>\n")
+            .replace(
+                "10 rt_sigprocmask(SIG_BLOCK, ~[INT CHLD], [], 8) = 0",
+                &format!("10 rt_sigprocmask(SIG_BLOCK, ~[INT CHLD], [], 8) = {result}"),
+            )
+    };
+    let mut events = recorded_events();
+    events[9] = call(11, "futex", &json!({"uaddr": "0x7f00"}), -38);
+    events[9]["errno"] = json!("ENOSYS");
+    events[9]["no_entry"] = json!(true);
+    assert_eq!(differences_from(&traced("0"), &events), None);
+    // Without such a result it is a difference, and so it is of a call that was entered.
+    let nothing_is_0 = traced("0").replace(" = 0\n", " = 7\n");
+    let differences = differences_from(&nothing_is_0, &events).unwrap_or_default();
+    assert!(differences.contains("call 1, the name"), "{differences}");
+    events[9]["no_entry"] = json!(false);
+    let differences = differences_from(&traced("0"), &events).unwrap_or_default();
+    assert!(differences.contains("call 1, the name"), "{differences}");
 }
