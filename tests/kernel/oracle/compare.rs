@@ -381,10 +381,20 @@ impl Pair<'_> {
                                 || self.is_named_by(&other.result))
                     })
             }
-            // At an exit: the number of a call is taken for a result.
+            // At an exit: the number of a call is taken for a result, or for an error.
+            TracedResult::Unseen if let Some(nr) = self.number_as_error() => {
+                others.any(|other| self.is_number(nr, &other.name))
+            }
             TracedResult::Value(value) => others.any(|other| self.is_number(*value, &other.name)),
             TracedResult::Unseen | TracedResult::Error(_) => false,
         }
+    }
+
+    /// The number of a call in place of an error: errors are negative, so strace prints
+    /// `errno 18446744073709551554` for 62.
+    fn number_as_error(&self) -> Option<i64> {
+        let errno: u64 = self.traced.note.strip_prefix("errno ")?.parse().ok()?;
+        Some(errno.wrapping_neg().cast_signed()).filter(|nr| *nr > 0)
     }
 
     /// Whether the name strace gives it is another call's result, taken for a number. Both

@@ -173,3 +173,29 @@ fn a_result_that_strace_takes_for_a_number_is_explained() {
     let differences = differences_from(&traced("0"), &events).unwrap_or_default();
     assert!(differences.contains("call 1, the name"), "{differences}");
 }
+
+/// A shell killed its child, which was about to return: strace took the number of `kill`,
+/// which the shell was in, for the child's error, and read nothing more of the child.
+#[test]
+fn a_number_that_strace_takes_for_an_error_is_explained() {
+    let traced = |name| {
+        let stat = "11 fstat(3, 0x7f) = -1 (errno 18446744073709551554)\n";
+        let kill = format!("10 {name}(11, SIGKILL) = 0\n10 exit_group(0) = ?\n");
+        let traced = TRACED.replace("11 exit_group(3) = ?\n", stat);
+        traced.replace("10 exit_group(0) = ?\n", &kill)
+    };
+    let mut events = recorded_events();
+    events[9] = call(11, "fstat", &json!({"fd": 3, "statbuf": {"st_size": 5}}), 0);
+    let mut killing = |name| {
+        let killed = call(10, name, &json!({"pid": 11, "sig": "SIGKILL"}), 0);
+        if events.len() == 18 {
+            events.insert(16, killed);
+        } else {
+            events[16] = killed;
+        }
+        differences_from(&traced(name), &events)
+    };
+    assert_eq!(killing("kill"), None);
+    // Where nothing has that number it is a difference.
+    assert!(killing("tkill").unwrap_or_default().contains("call 1, the arguments"));
+}
