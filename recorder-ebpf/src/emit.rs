@@ -1,19 +1,22 @@
-//! The only way into a ring: count, reserve, write, or count as lost.
+//! The only way into a ring: count, put, or count as lost.
 
-use core::{ffi::c_void, ptr};
+use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_CONS_POS, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::generated::{
-        bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_ringbuf_output, bpf_ringbuf_query,
-    },
-};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use recorder_ebpf::{
     schema::{Kind, record},
     wire::{Counters, Header, PerCpu, lost},
 };
 
-use crate::maps::{CONFIG, COUNTERS, RINGS};
+#[cfg(feature = "btf")]
+use recorder_ebpf::wire::ring;
+
+#[cfg(feature = "btf")]
+use crate::ring::Reserved;
+use crate::{
+    maps::COUNTERS,
+    ring::{Offer, Ring},
+};
 
 /// Adds where an interrupt on the same CPU may add too.
 #[inline(always)]
@@ -66,7 +69,7 @@ impl Scope {
     /// and as stored or lost. Answers whether it was stored.
     ///
     /// # Safety
-    /// `record` points to `bytes` readable bytes that the verifier accepts.
+    /// As for [`Ring::put`].
     #[inline(always)]
     pub(crate) unsafe fn offer(
         &self,
@@ -75,35 +78,42 @@ impl Scope {
         bytes: u64,
         ts_ns: u64,
     ) -> bool {
-        // SAFETY: a map value of this CPU.
-        let counters = unsafe { &raw mut (*self.per_cpu).counters };
-        let place = kind as usize;
-        // SAFETY: `place` is below `KINDS_MAX` for every kind.
-        unsafe { count(kind, &raw mut (*counters).seen[place]) };
-        // SAFETY: the helper only reads the CPU's number.
-        let cpu = unsafe { bpf_get_smp_processor_id() };
-        if let Some(ring) = RINGS.get(cpu) {
-            let ring = ptr::from_ref(ring).cast_mut().cast::<c_void>();
-            if self.outermost {
-                // SAFETY: `counters` belongs to this CPU, `ring` too.
-                unsafe { flush_losses(ring, counters) };
-            }
-            // SAFETY: the caller vouches for `record`; the helper reads positions of a ring
-            // the verifier knows.
-            let stored = unsafe {
-                let room = room_of(ring, counters, bytes);
-                (room.calls || !matches!(kind, Kind::Syscall))
-                    && bpf_ringbuf_output(ring, record, bytes, room.wake) == 0
-            };
-            if stored {
-                // SAFETY: as above.
-                unsafe { count(kind, &raw mut (*counters).stored[place]) };
-                return true;
-            }
-        }
-        // SAFETY: as above. The two times are plain stores: an interrupt between
-        // them can only widen the interval by its own, later loss.
+        let offer = if matches!(kind, Kind::Syscall) { Offer::Call } else { Offer::Event };
+        // SAFETY: the caller vouches for `record`.
+        let stored =
+            unsafe { self.ring_for(kind).is_some_and(|ring| ring.put(record, bytes, offer)) };
+        self.settle(kind, stored, ts_ns);
+        stored
+    }
+
+    /// Counts an event as seen. Answers the ring of this CPU, which has what was lost before.
+    #[inline(always)]
+    pub(crate) fn ring_for(&self, kind: Kind) -> Option<Ring> {
+        // SAFETY: a map value of this CPU; the place of a kind is below `KINDS_MAX`.
         unsafe {
+            let counters = &raw mut (*self.per_cpu).counters;
+            count(kind, &raw mut (*counters).seen[kind as usize]);
+            let ring = Ring::of_this_cpu(counters)?;
+            if self.outermost {
+                flush_losses(&ring, counters);
+            }
+            Some(ring)
+        }
+    }
+
+    /// Counts an event that was seen as stored or lost.
+    #[inline(always)]
+    pub(crate) fn settle(&self, kind: Kind, stored: bool, ts_ns: u64) {
+        let place = kind as usize;
+        // SAFETY: a map value of this CPU; the place of a kind is below `KINDS_MAX`. The two
+        // times are plain stores: an interrupt between them can only widen the interval by
+        // its own, later loss.
+        unsafe {
+            let counters = &raw mut (*self.per_cpu).counters;
+            if stored {
+                count(kind, &raw mut (*counters).stored[place]);
+                return;
+            }
             add(&raw mut (*counters).lost[place], 1);
             if (*counters).pending_lost == 0 {
                 (*counters).pending_first_ns = ts_ns;
@@ -114,7 +124,56 @@ impl Scope {
             }
             add(&raw mut (*counters).pending_lost, 1);
         }
-        false
+    }
+}
+
+/// A program at work on this CPU that puts one record of a call into a ring that has room
+/// for it, and before which nothing was lost.
+#[cfg(feature = "btf")]
+pub(crate) struct QuietScope {
+    scope: Scope,
+    ring: Ring,
+}
+
+#[cfg(feature = "btf")]
+impl QuietScope {
+    /// Enters for a record of `bytes`; `None` when it is not as quiet as that.
+    #[inline(always)]
+    pub(crate) fn enter(bytes: u32) -> Option<QuietScope> {
+        let takes = ring::taken(u64::from(bytes));
+        let per_cpu = COUNTERS.get_ptr_mut(0)?;
+        // SAFETY: a map value of this CPU.
+        let counters = unsafe { &raw mut (*per_cpu).counters };
+        let ring = Ring::of_this_cpu(counters)?;
+        // SAFETY: as above.
+        if unsafe { (*counters).pending_lost } != 0 || !ring.has_room_unasked(takes) {
+            return None;
+        }
+        // SAFETY: as above. Calls happen in task context, which interrupts no program.
+        unsafe {
+            (*counters).busy += 1;
+            count(Kind::Syscall, &raw mut (*counters).seen[Kind::Syscall as usize]);
+        }
+        Some(QuietScope { scope: Scope { per_cpu, outermost: true }, ring })
+    }
+
+    /// The counters of this CPU.
+    #[inline(always)]
+    pub(crate) fn per_cpu(&self) -> *mut PerCpu {
+        self.scope.per_cpu
+    }
+
+    /// The room for the record, of as many bytes as it entered for.
+    #[inline(always)]
+    pub(crate) fn reserve(&self, bytes: u32) -> Reserved {
+        self.ring.reserve_unasked(ring::taken(u64::from(bytes)))
+    }
+
+    /// Leaves; the record is in the ring.
+    #[inline(always)]
+    pub(crate) fn leave(self) {
+        self.scope.settle(Kind::Syscall, true, 0);
+        self.scope.leave();
     }
 }
 
@@ -146,90 +205,6 @@ unsafe fn count(kind: Kind, counter: *mut u64) {
     }
 }
 
-/// What a ring can take.
-struct Room {
-    /// Whether it takes system calls. Under overload they are lost first: a lost end or
-    /// exec would give its number's next events to a wrong program.
-    calls: bool,
-    /// The flag that wakes the reader, or not.
-    wake: u64,
-}
-
-/// A record in a ring has a head of 8 bytes, and takes a multiple of 8
-/// (kernel/bpf/ringbuf.c, Linux 6.18).
-const RING_HEAD_BYTES: u64 = 8;
-
-/// What a record of `bytes` takes, or up to 8 bytes more.
-///
-/// The sum begins with the constant: where a constant is added to a copy of `bytes`, the
-/// verifier of 6.12 learns of `bytes` from what is learnt of the sum, and forgets its bound
-/// (`sync_linked_regs`, kernel/bpf/verifier.c).
-#[inline(always)]
-fn taken(bytes: u64) -> u64 {
-    let mut sum = 2 * RING_HEAD_BYTES;
-    // SAFETY: one instruction on two registers.
-    unsafe {
-        core::arch::asm!(
-            "{sum} += {bytes}",
-            sum = inout(reg) sum,
-            bytes = in(reg) bytes,
-            options(pure, nomem, nostack)
-        );
-    }
-    sum
-}
-
-/// Looks whether there is room for a record of `bytes`. Asking the ring costs a call and
-/// the reader's cache line, so it is asked again only when it may be half full.
-///
-/// # Safety
-/// `ring` and `counters` are those of this CPU.
-#[inline(always)]
-unsafe fn room_of(ring: *mut c_void, counters: *mut Counters, bytes: u64) -> Room {
-    let no_wake = u64::from(BPF_RB_NO_WAKEUP);
-    let takes = taken(bytes);
-    // SAFETY: map values of this CPU.
-    unsafe {
-        let unasked = (*counters).unasked_bytes;
-        if unasked >= takes {
-            (*counters).unasked_bytes = unasked - takes;
-            return Room { calls: true, wake: no_wake };
-        }
-        let Some(config) = CONFIG.get(0) else { return Room { calls: true, wake: no_wake } };
-        let held = bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA));
-        if held + takes <= config.wake_bytes {
-            (*counters).unasked_bytes = config.wake_bytes - held - takes;
-            return Room { calls: true, wake: no_wake };
-        }
-        Room {
-            calls: held <= config.calls_bytes_max,
-            wake: wake_flag(ring, counters, held, config.wake_bytes),
-        }
-    }
-}
-
-/// Wakes the reader once when the ring passes the mark since its last visit:
-/// a wake-up costs a hundred times what a record costs.
-///
-/// # Safety
-/// `ring` and `counters` are those of this CPU.
-#[inline(always)]
-unsafe fn wake_flag(ring: *mut c_void, counters: *mut Counters, held: u64, wake_bytes: u64) -> u64 {
-    if held > wake_bytes {
-        // SAFETY: as above.
-        let visited = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_CONS_POS)) };
-        // SAFETY: a map value of this CPU. One more than the position, so that 0 means
-        // never.
-        unsafe {
-            if (*counters).woken_at != visited + 1 {
-                (*counters).woken_at = visited + 1;
-                return u64::from(BPF_RB_FORCE_WAKEUP);
-            }
-        }
-    }
-    u64::from(BPF_RB_NO_WAKEUP)
-}
-
 /// Puts what was lost since the last record before the next one, so that a loss
 /// has its place in the stream. Only the outermost program does so: an interrupt
 /// in between would report the same losses twice.
@@ -237,7 +212,7 @@ unsafe fn wake_flag(ring: *mut c_void, counters: *mut Counters, held: u64, wake_
 /// # Safety
 /// `ring` and `counters` are those of this CPU.
 #[inline(always)]
-pub(crate) unsafe fn flush_losses(ring: *mut c_void, counters: *mut Counters) {
+pub(crate) unsafe fn flush_losses(ring: &Ring, counters: *mut Counters) {
     // SAFETY: map values of this CPU.
     unsafe {
         let count = (*counters).pending_lost;
@@ -255,8 +230,7 @@ pub(crate) unsafe fn flush_losses(ring: *mut c_void, counters: *mut Counters) {
             process_events,
         };
         let bytes = size_of::<record::Lost>() as u64;
-        let flags = u64::from(BPF_RB_NO_WAKEUP);
-        if bpf_ringbuf_output(ring, (&raw mut loss).cast(), bytes, flags) == 0 {
+        if ring.put((&raw mut loss).cast(), bytes, Offer::Loss) {
             add(&raw mut (*counters).pending_lost, count.wrapping_neg());
             add(&raw mut (*counters).pending_lost_process, process_events.wrapping_neg());
         }

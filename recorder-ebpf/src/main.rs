@@ -1,5 +1,5 @@
 //! The kernel programs. One file per subject in [`probes`]; [`maps`] holds every
-//! map and global, [`emit`] is the only way into a ring, [`registers`] the only
+//! map and global, [`emit`] is the only way into a [`ring`], [`registers`] the only
 //! place that knows how an architecture passes arguments.
 //!
 //! The same sources give two objects. With the feature `btf`: typed tracepoints,
@@ -17,6 +17,7 @@ mod emit;
 mod maps;
 mod probes;
 mod registers;
+mod ring;
 #[cfg(feature = "btf")]
 mod storage;
 

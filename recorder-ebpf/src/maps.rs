@@ -2,33 +2,67 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use recorder_ebpf::wire::{
-    CALLS_MAX, Config, PerCpu, RECORD_BYTES_MAX, Reading, STRING_BYTES_MAX,
+    CALLS_MAX, PerCpu, RECORD_BYTES_MAX, Reading, STRING_BYTES_MAX,
     plan::{READINGS_MAX, SELECTED_MAX},
 };
+
+#[cfg(not(feature = "btf"))]
+use aya_ebpf::btf_maps::ArrayOfMaps;
+#[cfg(feature = "btf")]
+use recorder_ebpf::wire::ring;
 
 #[cfg(feature = "btf")]
 use crate::storage::TaskStorage;
 
-/// Room for the largest ring the loader asks for; it sets the real size.
-pub(crate) const RING_BYTES: usize = 64 * 1024;
 /// Room for every CPU the loader finds; it sets the real number.
-pub(crate) const CPUS: usize = 1;
+const CPUS: usize = 1;
 
-/// One ring per CPU: CPUs never meet at a lock.
+/// One ring per CPU: CPUs never meet at a lock. The loader sets the real size of a value:
+/// it looks for this one.
+#[cfg(feature = "btf")]
 #[btf_map]
-pub(crate) static RINGS: ArrayOfMaps<RingBuf<(), RING_BYTES>, CPUS> = ArrayOfMaps::new();
+pub(crate) static RINGS: Array<[u8; ring::VALUE_BYTES_DECLARED], CPUS, BPF_F_MMAPABLE> =
+    Array::new();
 
-/// What can change while recording.
+/// The map is mapped by the recorder (include/uapi/linux/bpf.h, Linux 5.5).
+#[cfg(feature = "btf")]
+const BPF_F_MMAPABLE: usize = 1 << 10;
+
+/// What wakes the reader; nothing in it says anything. A page: 64 KiB is one everywhere.
+#[cfg(feature = "btf")]
 #[btf_map]
-pub(crate) static CONFIG: Array<Config, 1> = Array::new();
+pub(crate) static DOORBELL: RingBuf<u64, { 64 * 1024 }> = RingBuf::new();
+
+/// One ring per CPU: CPUs never meet at a lock. The loader sets the real size.
+#[cfg(not(feature = "btf"))]
+#[btf_map]
+pub(crate) static RINGS: ArrayOfMaps<RingBuf<(), { 64 * 1024 }>, CPUS> = ArrayOfMaps::new();
+
+/// The recorder's own process: filtered. Like all that is asked at every call it is no
+/// value of a map that must be looked up.
+#[unsafe(no_mangle)]
+pub(crate) static mut OWN_PID: u32 = 0;
+
+/// Not 0 while recording.
+#[unsafe(no_mangle)]
+pub(crate) static mut RECORDING: u32 = 0;
+
+/// A ring that holds more than this many bytes wakes the reader.
+#[unsafe(no_mangle)]
+pub(crate) static WAKE_BYTES: Global<u32> = Global::new(0);
+
+/// A ring that would hold more than this many bytes takes no system calls: what is left is
+/// for what names follow from.
+#[unsafe(no_mangle)]
+pub(crate) static CALLS_BYTES_MAX: Global<u32> = Global::new(0);
 
 /// What the exit program does for each call, see `wire::plan`.
-#[btf_map]
-pub(crate) static PLAN: Array<u64, { CALLS_MAX as usize }> = Array::new();
+#[unsafe(no_mangle)]
+pub(crate) static PLAN: Global<[u64; CALLS_MAX as usize]> = Global::new([0; CALLS_MAX as usize]);
 
 /// How memory is read; plans name places in it.
 #[btf_map]
@@ -108,6 +142,10 @@ macro_rules! offsets {
 
 #[cfg(feature = "btf")]
 offsets! {
+    /// No offset: bytes of a ring less one.
+    RING_MASK;
+    /// The most bytes a ring holds, see `wire::ring::capacity`.
+    RING_BYTES_MAX;
     /// The word of `task_struct.thread_info` that holds `COMPAT_BIT`.
     TASK_COMPAT_WORD;
     /// `task_struct.pid`.

@@ -311,6 +311,15 @@ pub mod plan {
     pub const fn new(args: u64, special: u64) -> u64 {
         args & 7 | (special & 15) << 4
     }
+    /// Whether a record has nothing but the arguments: nothing is special, nothing is left
+    /// behind, nothing is read.
+    pub const fn is_short(plan: u64) -> bool {
+        plan >> 4 == 0
+    }
+    /// Bytes of such a record.
+    pub const fn record_bytes(plan: u64) -> u32 {
+        size_of::<crate::schema::record::Syscall>() as u32 + 8 * (plan as u32 & 7)
+    }
     /// What is special about a call.
     pub const fn special_of(plan: u64) -> u64 {
         plan >> 4 & 15
@@ -530,7 +539,8 @@ pub struct Counters {
     pub pending_last_ns: u64,
     /// Calls filtered or lost since the last record of a call.
     pub pending_skipped: u64,
-    /// The reader's position when it was last woken.
+    /// One more than the reader's position when it was last woken. Of a BPF ring buffer, as
+    /// the next one; a mapped ring has its own.
     pub woken_at: u64,
     /// Bytes the ring can take before it may be half full: until then nobody asks how full
     /// it is. An interrupt may go uncounted here, which matters little: there is the other
@@ -587,19 +597,65 @@ pub struct SlotRow {
     pub slot: Slot,
 }
 
-/// Settings that can change while recording, the only value of the map `CONFIG`.
+/// What both sides know of a ring. The two halves are in cache lines of their own, and
+/// of the pairs of lines that processors fetch at once.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Config {
-    /// The recorder's own process: filtered. 0: nothing is recorded yet.
-    pub own_pid: u32,
-    /// Not 0 while recording.
-    pub recording: u32,
-    /// A ring that holds more than this many bytes wakes the reader.
-    pub wake_bytes: u64,
-    /// A ring that holds more than this many bytes takes no system calls: what is left is
-    /// for what names follow from.
-    pub calls_bytes_max: u64,
+#[derive(Debug)]
+pub struct RingControl {
+    /// Bytes put in since the beginning. Programs write it.
+    pub head: u64,
+    /// As long as `head` is not beyond, the ring is not half full, and nobody asks how
+    /// full it is.
+    pub unasked_until: u64,
+    /// One more than the reader's position when it was last woken.
+    pub woken_at: u64,
+    /// Nothing.
+    pub unused: [u64; 13],
+    /// Bytes taken out since the beginning. The reader writes it.
+    pub tail: u64,
+}
+
+/// How a ring lies in the memory that kernel and recorder share, a value of the map `RINGS`
+/// for each CPU: a page that begins with a [`RingControl`], the ring, and a tail for a record that begins
+/// before the ring's end.
+///
+/// A record begins at a multiple of 8 bytes. Before it lies a word that is written last:
+/// one more than the position the record was put at, counted in bytes since the beginning.
+/// No other lap of the ring can be mistaken for it.
+pub mod ring {
+    use super::RECORD_BYTES_MAX;
+
+    /// Bytes of the word before a record.
+    pub const POSITION_BYTES: usize = 8;
+
+    /// Where the ring begins.
+    pub const CONTROL_BYTES: usize = 4096;
+
+    /// Bytes behind the ring: the longest record and its word, in pages.
+    pub const TAIL_BYTES: usize = (RECORD_BYTES_MAX + POSITION_BYTES).next_multiple_of(4096);
+
+    /// The largest ring: before 5.20 a value may have 4 MiB (`array_map_alloc_check`,
+    /// kernel/bpf/arraymap.c).
+    pub const BYTES_MAX: usize = 2 << 20;
+
+    /// Bytes of a value as the programs are compiled; the loader asks for what it needs.
+    pub const VALUE_BYTES_DECLARED: usize = value_bytes(BYTES_MAX);
+
+    /// Bytes of a value with a ring of `ring_bytes`, a power of two.
+    pub const fn value_bytes(ring_bytes: usize) -> usize {
+        CONTROL_BYTES + ring_bytes + TAIL_BYTES
+    }
+
+    /// How many bytes a ring may hold. Room is looked for and then taken, and an interrupt
+    /// in between does the same; of those two can be at work at a time.
+    pub const fn capacity(ring_bytes: usize) -> usize {
+        ring_bytes - 2 * taken(RECORD_BYTES_MAX as u64) as usize
+    }
+
+    /// What a record of `bytes` takes.
+    pub const fn taken(bytes: u64) -> u64 {
+        (POSITION_BYTES as u64 + bytes + 7) & !7
+    }
 }
 
 /// First argument of the call by which the recorder checks that its own event

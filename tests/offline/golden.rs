@@ -233,7 +233,7 @@ fn records_lie_in_the_ring_as_they_always_did() {
         PerCpu { counters, calls }
         Slot { entry_ns, nr, args, state, flags }
         SlotRow { pid, tid, slot }
-        Config { own_pid, recording, wake_bytes, calls_bytes_max }
+        RingControl { head, unasked_until, woken_at, unused, tail }
     }
     compare("wire.txt", &text);
 }

@@ -1,10 +1,13 @@
-//! What the recorder itself runs: enrol, cut, and (with BTF) list the slots.
+//! What the recorder itself runs: enrol, begin, cut, and (with BTF) list the slots.
+//!
+//! Raw tracepoints that are never attached. Not by the macro for those: it makes programs
+//! that always answer 0.
 
-use aya_ebpf::{
-    helpers::generated::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ringbuf_output},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
+#[cfg(feature = "log")]
+use aya_ebpf::programs::RawTracePointContext;
 use recorder_ebpf::{
     schema::{Kind, record},
     wire::{CALLS_MAX, PerCpu},
@@ -12,41 +15,52 @@ use recorder_ebpf::{
 
 use crate::{
     emit::{flush_losses, header, now_ns},
-    maps::{CONFIG, COUNTERS, CUTS, RINGS},
+    maps::{COUNTERS, CUTS, OWN_PID, RECORDING},
+    ring::{Offer, Ring},
 };
 
-/// Run once by the recorder: the process that runs it is the recorder, by its id
-/// in the initial pid namespace, whichever one it sees itself in.
-#[raw_tracepoint(tracepoint = "sys_enter")]
-fn enroll(_ctx: RawTracePointContext) -> i32 {
-    if let Some(config) = CONFIG.get_ptr_mut(0) {
-        // SAFETY: a map value; the helper only reads two numbers.
-        unsafe { (*config).own_pid = (bpf_get_current_pid_tgid() >> 32) as u32 };
-        #[cfg(feature = "log")]
-        // SAFETY: as above.
-        aya_log_ebpf::info!(&_ctx, "the recorder is process {}", unsafe { (*config).own_pid });
-    }
+/// Run once by the recorder, before anything is attached: the process that runs it is the
+/// recorder, by its id in the initial pid namespace, whichever one it sees itself in.
+/// Answers the id.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp/sys_enter")]
+extern "C" fn enroll(_ctx: *mut c_void) -> i32 {
+    // SAFETY: the helper only reads two numbers.
+    let own_pid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+    // SAFETY: nothing else writes it.
+    unsafe { (&raw mut OWN_PID).write_volatile(own_pid) };
+    #[cfg(feature = "log")]
+    aya_log_ebpf::info!(&RawTracePointContext::new(_ctx), "the recorder is process {}", own_pid);
+    own_pid as i32
+}
+
+/// Run once by the recorder, when everything is attached: recording begins.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp/sys_enter")]
+extern "C" fn begin(_ctx: *mut c_void) -> i32 {
+    // SAFETY: nothing else writes it.
+    unsafe { (&raw mut RECORDING).write_volatile(1) };
     0
 }
 
 /// Run on each CPU when the window is frozen: copies the counters and puts a
-/// mark into the ring, so that both speak of the same moment. Never attached.
+/// mark into the ring, so that both speak of the same moment.
 ///
 /// On another CPU it runs in an interrupt, and may find a program half way
 /// between its first count and its last: `busy` says so, and the recorder asks
 /// again.
-#[raw_tracepoint(tracepoint = "sys_enter")]
-fn cut(ctx: RawTracePointContext) -> i32 {
-    let nonce: u64 = ctx.arg(0);
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp/sys_enter")]
+extern "C" fn cut(ctx: *mut c_void) -> i32 {
+    // SAFETY: the first of the arguments the recorder gave it.
+    let nonce = unsafe { ctx.cast::<u64>().read() };
     let (Some(from), Some(to)) = (COUNTERS.get_ptr_mut(0), CUTS.get_ptr_mut(0)) else { return 0 };
-    // SAFETY: map values of this CPU; `RINGS` holds rings of the size the
-    // verifier knows.
+    // SAFETY: map values of this CPU.
     unsafe {
         let busy = (*from).counters.busy;
-        let Some(ring) = RINGS.get(bpf_get_smp_processor_id()) else { return 0 };
-        let ring = core::ptr::from_ref(ring).cast_mut().cast();
+        let Some(ring) = Ring::of_this_cpu(&raw mut (*from).counters) else { return 0 };
         if busy == 0 {
-            flush_losses(ring, &raw mut (*from).counters);
+            flush_losses(&ring, &raw mut (*from).counters);
             if (*from).counters.pending_lost != 0 {
                 // The mark is smaller and might still fit: then the file would not
                 // show where the loss was.
@@ -56,10 +70,9 @@ fn cut(ctx: RawTracePointContext) -> i32 {
         }
         let mut mark = record::Cut { header: header(Kind::Cut, now_ns(), 0), nonce, busy };
         let bytes = size_of::<record::Cut>() as u64;
-        let flags = u64::from(aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP);
         // The answer is the program's own: 0 the mark is in the ring, 1 it found
         // no room, and the recorder drains and asks again.
-        if bpf_ringbuf_output(ring, (&raw mut mark).cast(), bytes, flags) == 0 { 0 } else { 1 }
+        if ring.put((&raw mut mark).cast(), bytes, Offer::Mark) { 0 } else { 1 }
     }
 }
 

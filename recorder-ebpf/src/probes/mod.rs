@@ -17,7 +17,7 @@ mod syscall;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use recorder_ebpf::wire::{STRING_BYTES_MAX, attachment_flag};
 
-use crate::maps::CONFIG;
+use crate::maps::{OWN_PID, RECORDING};
 
 /// Whether to look at this thread at all.
 #[derive(PartialEq, Eq)]
@@ -33,15 +33,16 @@ enum Subject {
 /// Whose thread `pid_tgid` is.
 #[inline(always)]
 fn subject(pid_tgid: u64) -> Subject {
-    match CONFIG.get(0) {
-        Some(config) if config.recording != 0 => {
-            if config.own_pid == (pid_tgid >> 32) as u32 {
-                Subject::Own
-            } else {
-                Subject::Other
-            }
-        }
-        _ => Subject::Nobody,
+    // SAFETY: whole words that the recorder's own programs change, one after the other;
+    // volatile, since others run meanwhile.
+    let (recording, own_pid) =
+        unsafe { ((&raw const RECORDING).read_volatile(), (&raw const OWN_PID).read_volatile()) };
+    if recording == 0 {
+        Subject::Nobody
+    } else if own_pid == (pid_tgid >> 32) as u32 {
+        Subject::Own
+    } else {
+        Subject::Other
     }
 }
 
@@ -66,7 +67,7 @@ pub(crate) unsafe fn read_field<T: Copy + Default>(object: *const u8, offset: u3
 /// `value & mask`, kept as an instruction: the compiler may know the bound, the
 /// verifier only believes what it sees.
 #[inline(always)]
-fn bound(value: u32, mask: u32) -> u32 {
+pub(crate) fn bound(value: u32, mask: u32) -> u32 {
     let mut value = u64::from(value);
     let mask = u64::from(mask);
     // SAFETY: one instruction on one register.

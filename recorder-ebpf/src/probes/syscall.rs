@@ -2,10 +2,10 @@
 //! entry saw, and is what a dump lists as not returned.
 
 use core::ffi::c_void;
+#[cfg(feature = "btf")]
+use core::mem::offset_of;
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_probe_read_kernel_str, bpf_probe_read_user_str,
-};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user_str};
 use recorder_ebpf::{
     schema::{Kind, record},
     wire::{
@@ -17,6 +17,9 @@ use recorder_ebpf::{
 };
 
 #[cfg(feature = "btf")]
+use recorder_ebpf::wire::Header;
+
+#[cfg(feature = "btf")]
 use super::files::attach_left;
 use super::{
     STRING_READ_BYTES, Subject,
@@ -25,6 +28,8 @@ use super::{
     network::accepted,
     subject,
 };
+#[cfg(feature = "btf")]
+use crate::emit::QuietScope;
 use crate::{
     emit::{Scope, header, now_ns},
     maps::{EXEC_PATH_ABSENT, EXEC_PATHS, ExecPath, PLAN, SCRATCH, SCRATCH_BYTES},
@@ -40,6 +45,15 @@ pub(crate) struct Call {
     pub(crate) task: u64,
 }
 
+/// The thread that makes a call.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller {
+    /// Its process, and its own number in the low half.
+    pub(crate) pid_tgid: u64,
+    /// The address of its task.
+    pub(crate) task: u64,
+}
+
 /// Entry: fill the slot. Calls that never return are recorded here.
 #[inline(always)]
 pub(crate) fn enter(
@@ -47,9 +61,8 @@ pub(crate) fn enter(
     nr: i64,
     slot: Option<*mut Slot>,
     compat: bool,
-    task: u64,
+    Caller { pid_tgid, task }: Caller,
 ) {
-    let pid_tgid = current_thread();
     if subject(pid_tgid) != Subject::Other {
         return;
     }
@@ -66,18 +79,45 @@ pub(crate) fn enter(
     }
     let Some(slot) = slot else { return };
     // SAFETY: the slot belongs to the current thread, which is here.
-    unsafe {
-        (*slot).entry_ns = now_ns();
-        (*slot).nr = nr;
-        (*slot).args = args;
-        (*slot).flags = u32::from(flags);
-        (*slot).state = slot_state::IN_CALL;
-    }
+    unsafe { fill(slot, nr, args, flags) };
     if plan::special_of(plan) == special::EXEC {
         let (path, _) = plan::attachment(plan, 0);
         let is_at = path == 1;
         save_exec_path(if is_at { args[1] } else { args[0] }, is_at, task);
     }
+}
+
+/// Keeps a call that begins.
+///
+/// # Safety
+/// `slot` is the slot of the current thread.
+#[inline(always)]
+unsafe fn fill(slot: *mut Slot, nr: i64, args: [u64; SYSCALL_ARGS_MAX], flags: u16) {
+    // SAFETY: the caller vouches for it.
+    unsafe {
+        (*slot).nr = nr;
+        (*slot).args = args;
+        (*slot).flags = u32::from(flags);
+        (*slot).entry_ns = now_ns();
+        (*slot).state = slot_state::IN_CALL;
+    }
+}
+
+/// The entry of a native call that is not special. Answers whether it is one; if not, nothing
+/// has happened.
+///
+/// # Safety
+/// `slot` is the slot of the current thread.
+#[cfg(feature = "btf")]
+#[inline(always)]
+unsafe fn enter_plain(slot: *mut Slot, regs: &impl CallRegisters, nr: i64, pid_tgid: u64) -> bool {
+    let special = plan::special_of(plan_of(nr, false));
+    if special == special::EXIT || special == special::EXEC || subject(pid_tgid) != Subject::Other {
+        return false;
+    }
+    // SAFETY: the caller vouches for it.
+    unsafe { fill(slot, nr, regs.args(false), 0) };
+    true
 }
 
 /// Exit: take what entry saw, or say that nothing did.
@@ -87,9 +127,8 @@ pub(crate) fn exit(
     ret: i64,
     slot: Option<*mut Slot>,
     compat: bool,
-    task: u64,
+    Caller { pid_tgid, task }: Caller,
 ) {
-    let pid_tgid = current_thread();
     let whose = subject(pid_tgid);
     if whose == Subject::Nobody {
         return;
@@ -154,16 +193,161 @@ fn count_filtered(scope: &Scope, reason: usize) {
 }
 
 #[inline(always)]
-fn current_thread() -> u64 {
-    // SAFETY: the helper only reads two numbers.
-    unsafe { bpf_get_current_pid_tgid() }
+fn plan_of(nr: i64, compat: bool) -> u64 {
+    plan_at(bound(call_index(nr, compat), CALLS_MAX - 1))
 }
 
+/// The plan at a place, which is below [`CALLS_MAX`].
 #[inline(always)]
-fn plan_of(nr: i64, compat: bool) -> u64 {
-    match PLAN.get(call_index(nr, compat)) {
-        Some(plan) => *plan,
-        None => plan::UNKNOWN,
+fn plan_at(index: u32) -> u64 {
+    // SAFETY: below the length; volatile, since the loader wrote it and not the compiler.
+    unsafe { (&raw const PLAN).cast::<u64>().wrapping_add(index as usize).read_volatile() }
+}
+
+/// The exit of a call of which nothing is read but its arguments, when its ring has room that
+/// nobody needs to ask for: its record is written straight into the ring. Most calls are such,
+/// and this is all they cost. Answers whether it was; if not, nothing has happened.
+///
+/// What is needed last is read last, and twice rather than kept: four registers outlive a
+/// helper, the rest goes through memory.
+///
+/// # Safety
+/// `slot` is the slot of the current thread.
+#[cfg(feature = "btf")]
+#[inline(always)]
+unsafe fn exit_short(
+    slot: *mut Slot,
+    caller: impl FnOnce() -> Caller,
+    ret: impl FnOnce() -> i64,
+) -> bool {
+    // SAFETY: the caller vouches for `slot`; map values of this CPU that the verifier knows.
+    // The counters of calls are only touched in task context; an interrupt that loses an event
+    // or takes room after we looked finds enough of it.
+    unsafe {
+        let (_, _, index) = number_of(slot);
+        let plan = plan_at(index);
+        if (*slot).state != slot_state::IN_CALL || !plan::is_short(plan) {
+            return false;
+        }
+        let Some(scope) = QuietScope::enter(plan::record_bytes(plan)) else { return false };
+        (*slot).state = slot_state::EMPTY;
+        let now = now_ns();
+        let (nr, flags, index) = number_of(slot);
+        let plan = plan_at(index);
+        let numbered = Numbered::next(scope.per_cpu(), index);
+        let reserved = scope.reserve(plan::record_bytes(plan));
+        let fixed = reserved.record().cast::<record::Syscall>();
+        (*fixed).nr = nr;
+        let dur_ns = now.wrapping_sub((*slot).entry_ns);
+        (*fixed).dur_ns = dur_ns;
+        let late = if dur_ns > LATE_NS { flag::LATE } else { 0 };
+        short_header(fixed.cast(), plan, flags | late);
+        (*fixed).header.seq = numbered.seq;
+        (*fixed).header.skipped = numbered.skipped;
+        (*fixed).header.ts_ns = now;
+        let thread = caller().pid_tgid;
+        (*fixed).header.pid = (thread >> 32) as u32;
+        (*fixed).header.tid = thread as u32;
+        (*fixed).ret = ret();
+        copy_args(fixed.wrapping_add(1).cast(), (&raw const (*slot).args).cast(), plan);
+        reserved.publish();
+        numbered.settle(scope.per_cpu(), true);
+        scope.leave();
+        true
+    }
+}
+
+/// The number of the call a slot holds, its flags, and its place among the calls.
+///
+/// # Safety
+/// `slot` is the slot of the current thread.
+#[cfg(feature = "btf")]
+#[inline(always)]
+unsafe fn number_of(slot: *const Slot) -> (i64, u16, u32) {
+    // SAFETY: the caller vouches for it. Volatile: to be read again where it is needed again.
+    let (nr, flags) = unsafe {
+        ((&raw const (*slot).nr).read_volatile(), (&raw const (*slot).flags).read_volatile())
+    };
+    let place = call_index(nr, flags & u32::from(flag::COMPAT) != 0);
+    (nr, flags as u16, bound(place, CALLS_MAX - 1))
+}
+
+/// Copies `count` arguments. Not a loop: it would cost more than what it does.
+///
+/// # Safety
+/// Both have room for as many.
+#[cfg(feature = "btf")]
+#[inline(always)]
+unsafe fn copy_args(to: *mut u64, from: *const u64, count: u64) {
+    const { assert!(SYSCALL_ARGS_MAX == 6) };
+    macro_rules! copy {
+        ($($place:literal)*) => { $(
+            if count > $place {
+                // SAFETY: the caller vouches for both.
+                unsafe { to.wrapping_add($place).write(from.wrapping_add($place).read()) };
+            }
+        )* };
+    }
+    copy!(0 1 2 3 4 5);
+}
+
+/// The first word of the header of a short record, in one store; `plan` is the number of
+/// arguments.
+///
+/// # Safety
+/// `header` is where a header is written.
+#[cfg(feature = "btf")]
+#[inline(always)]
+unsafe fn short_header(header: *mut u64, plan: u64, flags: u16) {
+    const { assert!(cfg!(target_endian = "little")) };
+    const { assert!(offset_of!(Header, kind) == 2 && offset_of!(Header, args) == 3) };
+    const { assert!(offset_of!(Header, flags) == 4 && offset_of!(Header, seq) == 8) };
+    let bytes = u64::from(plan::record_bytes(plan));
+    let word = bytes | (Kind::Syscall as u64) << 16 | plan << 24 | u64::from(flags) << 32;
+    // SAFETY: the caller vouches for it.
+    unsafe { header.write(word) };
+}
+
+/// A call that was counted, and what its record says of that.
+struct Numbered {
+    /// Its place among the counts of calls.
+    index: u32,
+    seq: u32,
+    skipped: u32,
+}
+
+impl Numbered {
+    /// Counts the call at a place that is not filtered.
+    ///
+    /// # Safety
+    /// `per_cpu` are the counters of this CPU.
+    #[inline(always)]
+    unsafe fn next(per_cpu: *mut PerCpu, index: u32) -> Numbered {
+        // SAFETY: a map value of this CPU that only task context touches.
+        unsafe {
+            let counters = &raw mut (*per_cpu).counters;
+            (*counters).calls += 1;
+            (*call_place(per_cpu, index)).seen += 1;
+            let (seq, skipped) = ((*counters).calls as u32, (*counters).pending_skipped as u32);
+            Numbered { index, seq, skipped }
+        }
+    }
+
+    /// Counts it as stored or lost.
+    ///
+    /// # Safety
+    /// As for `next`.
+    #[inline(always)]
+    unsafe fn settle(&self, per_cpu: *mut PerCpu, stored: bool) {
+        // SAFETY: as above.
+        unsafe {
+            if stored {
+                (*per_cpu).counters.pending_skipped = 0;
+            } else {
+                (*call_place(per_cpu, self.index)).lost += 1;
+                (*per_cpu).counters.pending_skipped += 1;
+            }
+        }
     }
 }
 
@@ -171,16 +355,10 @@ fn plan_of(nr: i64, compat: bool) -> u64 {
 #[inline(always)]
 fn record_call(scope: &Scope, pid_tgid: u64, call: Call, args: &[u64; SYSCALL_ARGS_MAX]) {
     let now = now_ns();
-    let compat = call.flags & flag::COMPAT != 0;
-    let index = call_index(call.nr, compat);
-    // SAFETY: a map value of this CPU that only task context touches.
-    let (seq, skipped) = unsafe {
-        let per_cpu = scope.per_cpu();
-        (*per_cpu).counters.calls += 1;
-        (*call_place(per_cpu, index)).seen += 1;
-        ((*per_cpu).counters.calls as u32, (*per_cpu).counters.pending_skipped as u32)
-    };
-    let mut plan = plan_of(call.nr, compat);
+    let index = call_index(call.nr, call.flags & flag::COMPAT != 0);
+    // SAFETY: the counters of this CPU.
+    let numbered = unsafe { Numbered::next(scope.per_cpu(), index) };
+    let mut plan = plan_of(call.nr, call.flags & flag::COMPAT != 0);
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
     let scratch = scratch.cast::<u8>();
     let dur_ns = if call.entry_ns == 0 { 0 } else { now.wrapping_sub(call.entry_ns) };
@@ -200,7 +378,7 @@ fn record_call(scope: &Scope, pid_tgid: u64, call: Call, args: &[u64; SYSCALL_AR
     }
     let special = plan::special_of(plan);
     if special == special::SELECTED {
-        plan = selected(scratch, plan, index);
+        plan = selected(scratch, plan, numbered.index);
     }
     let mut count = plan as u32 & 7;
     if special == special::SIGRETURN {
@@ -220,19 +398,13 @@ fn record_call(scope: &Scope, pid_tgid: u64, call: Call, args: &[u64; SYSCALL_AR
         (*fixed).header.args = count as u8;
         (*fixed).header.flags = flags;
         (*fixed).header.attachments = attachments as u8;
-        (*fixed).header.seq = seq;
-        (*fixed).header.skipped = skipped;
+        (*fixed).header.seq = numbered.seq;
+        (*fixed).header.skipped = numbered.skipped;
         (*fixed).nr = call.nr;
         (*fixed).ret = call.ret;
         (*fixed).dur_ns = dur_ns;
         let stored = scope.offer(Kind::Syscall, scratch.cast(), u64::from(bytes), now);
-        let per_cpu = scope.per_cpu();
-        if stored {
-            (*per_cpu).counters.pending_skipped = 0;
-        } else {
-            (*call_place(per_cpu, index)).lost += 1;
-            (*per_cpu).counters.pending_skipped += 1;
-        }
+        numbered.settle(scope.per_cpu(), stored);
     }
 }
 
@@ -288,7 +460,10 @@ fn save_exec_path(pointer: u64, is_at: bool, task: u64) {
 
 #[cfg(feature = "btf")]
 mod attached {
+    use core::ffi::c_void;
+
     use aya_ebpf::{
+        EbpfContext as _,
         bindings::task_struct,
         helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
         macros::btf_tracepoint,
@@ -296,8 +471,9 @@ mod attached {
     };
     use recorder_ebpf::wire::Slot;
 
+    use super::Caller;
     use crate::{
-        maps::{SLOTS, TASK_COMPAT_WORD, TASK_PENDING_SIGNALS},
+        maps::{SLOTS, TASK_COMPAT_WORD, TASK_PENDING_SIGNALS, TASK_PID, TASK_TGID},
         probes::read_field,
         registers::{COMPAT_BIT, PtRegs},
     };
@@ -325,13 +501,27 @@ mod attached {
         pending >> (SIGSYS - 1) & 1 != 0
     }
 
+    /// A word of the current task.
+    #[inline(always)]
+    fn word_of(task: *const task_struct, offset: u32) -> u32 {
+        let word = task.cast::<u8>().wrapping_add(offset as usize).cast::<u32>();
+        // SAFETY: a direct load from the current task that the verifier checks
+        // against BTF; the offset is a constant to it.
+        unsafe { word.read_volatile() }
+    }
+
     /// Whether the current call is a 32-bit one.
     #[inline(always)]
     fn is_compat(task: *const task_struct) -> bool {
-        let word = task.cast::<u8>().wrapping_add(TASK_COMPAT_WORD.load() as usize).cast::<u32>();
-        // SAFETY: a direct load from the current task that the verifier checks
-        // against BTF; the offset is a constant to it.
-        unsafe { word.read_volatile() & COMPAT_BIT != 0 }
+        word_of(task, TASK_COMPAT_WORD.load()) & COMPAT_BIT != 0
+    }
+
+    /// Who makes the current call, without a helper.
+    #[inline(always)]
+    fn caller(task: *const task_struct) -> Caller {
+        let pid = u64::from(word_of(task, TASK_TGID.load()));
+        let tid = u64::from(word_of(task, TASK_PID.load()));
+        Caller { pid_tgid: pid << 32 | tid, task: task as u64 }
     }
 
     #[btf_tracepoint(function = "sys_enter")]
@@ -342,21 +532,55 @@ mod attached {
         // verifier checks each load against BTF.
         unsafe {
             let task = bpf_get_current_task_btf();
+            if let Some(slot) = slot_of(task, true)
+                && !is_compat(task)
+                && super::enter_plain(slot, &*regs, nr, caller(task).pid_tgid)
+            {
+                return 0;
+            }
+        }
+        enter_any(ctx.as_ptr())
+    }
+
+    /// The entry of any call. As [`exit_any`] a function of its own: what it keeps on the
+    /// stack costs the others nothing.
+    #[inline(never)]
+    extern "C" fn enter_any(ctx: *mut c_void) -> i32 {
+        let ctx = BtfTracePointContext::new(ctx);
+        let regs: *const PtRegs = ctx.arg(0);
+        // SAFETY: as above.
+        unsafe {
+            let task = bpf_get_current_task_btf();
             let slot = slot_of(task, true);
-            super::enter(&*regs, nr, slot, is_compat(task), task as u64);
+            super::enter(&*regs, ctx.arg(1), slot, is_compat(task), caller(task));
         }
         0
     }
 
     #[btf_tracepoint(function = "sys_exit")]
     fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+        // SAFETY: as above; the slot is that of the current thread.
+        unsafe {
+            let task = bpf_get_current_task_btf();
+            if let Some(slot) = slot_of(task, false)
+                && super::exit_short(slot, || caller(task), || ctx.arg(1))
+            {
+                return 0;
+            }
+        }
+        exit_any(ctx.as_ptr())
+    }
+
+    /// The exit of any call.
+    #[inline(never)]
+    extern "C" fn exit_any(ctx: *mut c_void) -> i32 {
+        let ctx = BtfTracePointContext::new(ctx);
         let regs: *const PtRegs = ctx.arg(0);
-        let ret: i64 = ctx.arg(1);
         // SAFETY: as above.
         unsafe {
             let task = bpf_get_current_task_btf();
             let slot = slot_of(task, false);
-            super::exit(&*regs, ret, slot, is_compat(task), task as u64);
+            super::exit(&*regs, ctx.arg(1), slot, is_compat(task), caller(task));
         }
         0
     }
@@ -371,6 +595,7 @@ mod attached {
     };
     use recorder_ebpf::wire::Slot;
 
+    use super::Caller;
     use crate::{
         maps::SLOTS,
         registers::{CopiedRegisters, PtRegs},
@@ -387,6 +612,13 @@ mod attached {
         false
     }
 
+    /// Who makes the current call.
+    #[inline(always)]
+    fn caller() -> Caller {
+        // SAFETY: the helpers only read.
+        unsafe { Caller { pid_tgid: bpf_get_current_pid_tgid(), task: bpf_get_current_task() } }
+    }
+
     /// Without BTF nothing says where the kernel keeps that a call is 32 bits
     /// wide; such calls are decoded as native ones, and `status` says so.
     const COMPAT: bool = false;
@@ -398,8 +630,8 @@ mod attached {
         // SAFETY: the helper checks the address; the other two only read.
         unsafe {
             let regs = CopiedRegisters::read(regs);
-            let slot = slot_of(bpf_get_current_pid_tgid() as u32);
-            super::enter(&regs, nr, slot, COMPAT, bpf_get_current_task());
+            let caller = caller();
+            super::enter(&regs, nr, slot_of(caller.pid_tgid as u32), COMPAT, caller);
         }
         0
     }
@@ -411,8 +643,8 @@ mod attached {
         // SAFETY: as above.
         unsafe {
             let regs = CopiedRegisters::read(regs);
-            let slot = slot_of(bpf_get_current_pid_tgid() as u32);
-            super::exit(&regs, ret, slot, COMPAT, bpf_get_current_task());
+            let caller = caller();
+            super::exit(&regs, ret, slot_of(caller.pid_tgid as u32), COMPAT, caller);
         }
         0
     }

@@ -239,7 +239,7 @@ impl Started {
         for Missing { what, why } in &missing {
             tracing::warn!("not recorded: {what}: {why}");
         }
-        let ring_total_bytes = ring_bytes * u64::from(cpus);
+        let ring_total_bytes = rings.bytes();
         let limits = limits(config, ring_total_bytes);
         let privacy = Privacy::recording(config.privacy.clone(), config.data_kept);
         if !config.privacy.mask {
@@ -255,7 +255,7 @@ impl Started {
         let setup = Setup {
             probes,
             limits,
-            ring_bytes,
+            ring_total_bytes,
             memory_bytes: config.memory_bytes,
             native,
             baseline,

@@ -14,7 +14,9 @@ use aya::{
         BtfTracePoint, Iter, RawTracePoint, RawTracePointRunOptions, TestRun as _, TracePoint,
     },
 };
-use recorder_ebpf::wire::{CALLS_MAX, Config, Reading, plan::READINGS_MAX};
+use memchr::memmem;
+use object::{Object as _, ObjectSection as _};
+use recorder_ebpf::wire::{Reading, plan::READINGS_MAX, ring};
 
 use super::{BtfError, KernelTypes, PerCpuValue, ProbeError, Probes, program};
 use crate::{event::capture::Capture, loss::Missing};
@@ -27,15 +29,7 @@ static OBJECT_CLASSIC: &[u8] =
 /// recorded without duration. 9 MiB of kernel memory at most.
 const SLOTS_MAX: u32 = 131_072;
 
-/// A value of the map `CONFIG`, as aya wants it.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-struct ConfigValue(Config);
-
-// SAFETY: `Config` is `repr(C)`, has no padding, and any bytes are a valid one.
-unsafe impl aya::Pod for ConfigValue {}
-
-/// A value of the map `READINGS`.
+/// A value of the map `READINGS`, as aya wants it.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct ReadingValue(Reading);
@@ -43,20 +37,50 @@ struct ReadingValue(Reading);
 // SAFETY: `Reading` is `repr(C)`, has no padding, and any bytes are a valid one.
 unsafe impl aya::Pod for ReadingValue {}
 
-/// A ring of one CPU.
-pub type Ring = RingBuf<MapData>;
+/// A BPF ring buffer.
+pub type RingBuffer = RingBuf<MapData>;
+
+/// The rings of all CPUs, as this kernel can have them.
+pub enum Rings {
+    /// Memory to be mapped: see [`ring`] for how it lies there.
+    Mapped {
+        /// The map with a value for each CPU.
+        map: MapData,
+        /// How many CPUs.
+        cpus: usize,
+        /// Bytes of one ring, a power of two.
+        ring_bytes: usize,
+        /// Has something in it when a ring asks to be read.
+        doorbell: Box<RingBuffer>,
+    },
+    /// A BPF ring buffer for each CPU.
+    Buffers {
+        /// The rings by CPU.
+        rings: Vec<RingBuffer>,
+        /// Bytes of one ring.
+        ring_bytes: usize,
+    },
+}
+
+impl Rings {
+    /// Kernel memory that all of it takes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Rings::Mapped { cpus, ring_bytes, .. } => {
+                (cpus * ring::value_bytes(*ring_bytes)) as u64
+            }
+            Rings::Buffers { rings, ring_bytes } => (rings.len() * ring_bytes) as u64,
+        }
+    }
+}
 
 /// Loads and attaches everything this kernel can take. `capture` is what to read for
 /// each call, `ring_bytes` a power of two. Answers the probes and one ring for
 /// each of `cpus` possible CPUs.
 ///
-/// A kernel whose BTF is there but not enough (5.10 has no task storage for
-/// tracing programs) gets the programs for kernels without.
-pub fn load(
-    capture: &Capture,
-    cpus: u32,
-    ring_bytes: u32,
-) -> Result<(Probes, Vec<Ring>), ProbeError> {
+/// A kernel whose BTF is there but not enough (5.10 has no task storage for tracing
+/// programs, 5.11 no atomic addition that answers) gets the programs for kernels without.
+pub fn load(capture: &Capture, cpus: u32, ring_bytes: u32) -> Result<(Probes, Rings), ProbeError> {
     let why = match KernelTypes::of_running_kernel() {
         Ok(types) => match load_object(OBJECT_BTF, Some(&types), capture, cpus, ring_bytes) {
             Err(error @ (ProbeError::NotPermitted(_) | ProbeError::NoObject)) => return Err(error),
@@ -80,7 +104,7 @@ fn load_object(
     capture: &Capture,
     cpus: u32,
     ring_bytes: u32,
-) -> Result<(Probes, Vec<Ring>), ProbeError> {
+) -> Result<(Probes, Rings), ProbeError> {
     if object.is_empty() {
         return Err(ProbeError::NoObject);
     }
@@ -98,17 +122,39 @@ fn load_object(
     for (name, offset) in &offsets {
         loader.override_global(name, offset, true);
     }
+    loader.override_global("PLAN", capture.plans.as_slice(), true);
+    let bytes_max = match types {
+        Some(_) => ring::capacity(ring_bytes as usize) as u32,
+        None => ring_bytes,
+    };
+    let (ring_mask, wake_bytes) = (ring_bytes - 1, bytes_max / 2);
+    let calls_bytes_max = bytes_max - bytes_max / 8;
+    loader.override_global("WAKE_BYTES", &wake_bytes, true);
+    loader.override_global("CALLS_BYTES_MAX", &calls_bytes_max, true);
+    let sized;
+    let object = if types.is_some() {
+        loader.override_global("RING_MASK", &ring_mask, true);
+        loader.override_global("RING_BYTES_MAX", &bytes_max, true);
+        sized = SizedObject::new(object, ring::value_bytes(ring_bytes as usize) as u32)
+            .ok_or(ProbeError::NoObject)?;
+        sized.bytes()
+    } else {
+        object
+    };
     let mut ebpf = loader.load(object).map_err(|e| ProbeError::failed("load BPF maps", e))?;
     #[cfg(feature = "debug-log")]
     let log = aya_log::EbpfLogger::init(&mut ebpf)
         .map_err(|error| ProbeError::failed("read the log of the BPF programs", error))?;
-    let rings = make_rings(&mut ebpf, cpus, ring_bytes)?;
-    fill_plans(&mut ebpf, capture)?;
+    let rings = match types {
+        Some(_) => take_rings(&mut ebpf, cpus, ring_bytes)?,
+        None => make_rings(&mut ebpf, cpus, ring_bytes)?,
+    };
+    fill_readings(&mut ebpf, capture)?;
     let own_pid = enroll(&mut ebpf)?;
     attach(&mut ebpf, types, &mut missing)?;
     let counters = take_counters(&mut ebpf, "COUNTERS")?;
     let cuts = take_counters(&mut ebpf, "CUTS")?;
-    start_recording(&mut ebpf, own_pid, ring_bytes)?;
+    run(&mut ebpf, "begin")?;
     let probes = Probes {
         ebpf: Arc::new(Mutex::new(ebpf)),
         counters,
@@ -121,6 +167,42 @@ fn load_object(
         log,
     };
     Ok((probes, rings))
+}
+
+/// The object with the number of bytes that a ring of this recording has. The loader can
+/// set how many values a map has, but not how long they are.
+struct SizedObject {
+    bytes: Vec<u8>,
+    /// Where it begins: at a multiple of 8, as the loader wants it.
+    start: usize,
+    end: usize,
+}
+
+impl SizedObject {
+    /// `None` when the types of its maps do not say in exactly one place how long a value
+    /// is.
+    fn new(object: &[u8], value_bytes: u32) -> Option<SizedObject> {
+        let declared = (ring::VALUE_BYTES_DECLARED as u32).to_ne_bytes();
+        let (types_at, types_bytes) =
+            object::File::parse(object).ok()?.section_by_name(".BTF")?.file_range()?;
+        let types = object.get(types_at as usize..(types_at + types_bytes) as usize)?;
+        let mut places = memmem::find_iter(types, &declared);
+        let place = types_at as usize + places.next()?;
+        if places.next().is_some() {
+            return None;
+        }
+        let mut bytes: Vec<u8> = Vec::with_capacity(object.len() + 8);
+        let start = bytes.as_ptr().align_offset(8);
+        bytes.resize(start, 0);
+        bytes.extend_from_slice(object);
+        bytes[start + place..start + place + declared.len()]
+            .copy_from_slice(&value_bytes.to_ne_bytes());
+        Some(SizedObject { end: bytes.len(), bytes, start })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
 }
 
 /// How many CPUs this machine can have.
@@ -400,9 +482,18 @@ fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, ProbeError
     ebpf.map_mut(name).ok_or(ProbeError::NoObject)
 }
 
-fn make_rings(ebpf: &mut Ebpf, cpus: u32, ring_bytes: u32) -> Result<Vec<Ring>, ProbeError> {
+fn take_rings(ebpf: &mut Ebpf, cpus: u32, ring_bytes: u32) -> Result<Rings, ProbeError> {
+    let Some(Map::Array(map)) = ebpf.take_map("RINGS") else { return Err(ProbeError::NoObject) };
+    let doorbell = ebpf.take_map("DOORBELL").ok_or(ProbeError::NoObject)?;
+    let doorbell = RingBuffer::try_from(doorbell)
+        .map_err(|error| ProbeError::failed("find the map DOORBELL", error))?;
+    let (cpus, ring_bytes) = (cpus as usize, ring_bytes as usize);
+    Ok(Rings::Mapped { map, cpus, ring_bytes, doorbell: Box::new(doorbell) })
+}
+
+fn make_rings(ebpf: &mut Ebpf, cpus: u32, ring_bytes: u32) -> Result<Rings, ProbeError> {
     let failed = |error| ProbeError::failed("make the rings", error);
-    let mut array: ArrayOfMaps<_, Ring> =
+    let mut array: ArrayOfMaps<_, RingBuffer> =
         ArrayOfMaps::try_from(map_mut(ebpf, "RINGS")?).map_err(failed)?;
     let mut rings = Vec::new();
     for cpu in 0..cpus {
@@ -414,19 +505,15 @@ fn make_rings(ebpf: &mut Ebpf, cpus: u32, ring_bytes: u32) -> Result<Vec<Ring>, 
             0,
         );
         let data = MapData::create(parameters, "recorder_ring", None).map_err(failed)?;
-        let ring = Ring::try_from(Map::RingBuf(data)).map_err(failed)?;
+        let ring = RingBuffer::try_from(Map::RingBuf(data)).map_err(failed)?;
         array.set(cpu, &ring, 0).map_err(failed)?;
         rings.push(ring);
     }
-    Ok(rings)
+    Ok(Rings::Buffers { rings, ring_bytes: ring_bytes as usize })
 }
 
-fn fill_plans(ebpf: &mut Ebpf, capture: &Capture) -> Result<(), ProbeError> {
+fn fill_readings(ebpf: &mut Ebpf, capture: &Capture) -> Result<(), ProbeError> {
     let failed = |error| ProbeError::failed("write the capture plan", error);
-    let mut map: Array<_, u64> = Array::try_from(map_mut(ebpf, "PLAN")?).map_err(failed)?;
-    for (index, plan) in (0..CALLS_MAX).zip(&capture.plans) {
-        map.set(index, *plan, 0).map_err(failed)?;
-    }
     let readings = map_mut(ebpf, "READINGS")?;
     let mut map: Array<_, ReadingValue> = Array::try_from(readings).map_err(failed)?;
     for (index, reading) in (0..READINGS_MAX).zip(&capture.readings) {
@@ -440,36 +527,20 @@ fn fill_plans(ebpf: &mut Ebpf, capture: &Capture) -> Result<(), ProbeError> {
     Ok(())
 }
 
-fn config(ebpf: &mut Ebpf) -> Result<Array<&mut MapData, ConfigValue>, ProbeError> {
-    Array::try_from(map_mut(ebpf, "CONFIG")?)
-        .map_err(|error| ProbeError::failed("find the map CONFIG", error))
-}
-
 /// Asks the kernel for our own process id: ours may be that of a pid namespace.
 fn enroll(ebpf: &mut Ebpf) -> Result<u32, ProbeError> {
-    for name in ["enroll", "cut"] {
+    for name in ["enroll", "begin", "cut"] {
         let loaded: &mut RawTracePoint = program(ebpf, name)?;
         loaded.load().map_err(|error| ProbeError::failed("load BPF programs", error))?;
     }
-    let enroll: &mut RawTracePoint = program(ebpf, "enroll")?;
-    enroll
-        .test_run(RawTracePointRunOptions::new())
-        .map_err(|error| ProbeError::failed("run a BPF program", error))?;
-    let own = config(ebpf)?.get(&0, 0).map_err(|e| ProbeError::failed("read CONFIG", e))?;
-    Ok(own.0.own_pid)
+    run(ebpf, "enroll")
 }
 
-fn start_recording(ebpf: &mut Ebpf, own_pid: u32, ring_bytes: u32) -> Result<(), ProbeError> {
-    let ring_bytes = u64::from(ring_bytes);
-    let value = Config {
-        own_pid,
-        recording: 1,
-        wake_bytes: ring_bytes / 2,
-        calls_bytes_max: ring_bytes - ring_bytes / 8,
-    };
-    config(ebpf)?
-        .set(0, ConfigValue(value), 0)
-        .map_err(|error| ProbeError::failed("write CONFIG", error))
+/// Runs a program that is not attached; its answer.
+fn run(ebpf: &mut Ebpf, name: &str) -> Result<u32, ProbeError> {
+    let loaded: &mut RawTracePoint = program(ebpf, name)?;
+    let ran = loaded.test_run(RawTracePointRunOptions::new());
+    Ok(ran.map_err(|error| ProbeError::failed("run a BPF program", error))?.return_value)
 }
 
 fn take_counters(
@@ -594,6 +665,20 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The size of a ring is found by its number, so the number must be of nothing else.
+    #[test]
+    fn the_object_says_once_how_long_a_ring_is() {
+        if OBJECT_BTF.is_empty() {
+            return;
+        }
+        let sized = SizedObject::new(OBJECT_BTF, 0x1234_5678).unwrap();
+        assert_eq!(sized.bytes().as_ptr().align_offset(8), 0);
+        assert_eq!(sized.bytes().len(), OBJECT_BTF.len());
+        let changed = sized.bytes().iter().zip(OBJECT_BTF).filter(|(new, old)| new != old);
+        assert!((1..=4).contains(&changed.count()));
+        assert!(SizedObject::new(sized.bytes(), 1).is_none());
+    }
 
     #[test]
     fn offsets_are_read_from_a_format() {

@@ -23,7 +23,7 @@ use recorder_ebpf::wire::PerCpu;
 use crate::loss::Missing;
 pub use btf::{BtfError, KernelTypes};
 
-pub use load::{Ring, load, possible_cpus};
+pub use load::{RingBuffer, Rings, load, possible_cpus};
 pub use slots::{
     UnfinishedCall, calls_before_recording, numbers_in, parse_call, slots_bytes, unfinished_calls,
 };

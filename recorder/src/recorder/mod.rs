@@ -308,7 +308,7 @@ pub struct Recorder<S> {
     native: Abi,
     messages: Receiver<Message>,
     pulse: Arc<Pulse>,
-    ring_bytes: u64,
+    ring_total_bytes: u64,
     memory_bytes: u64,
     nonce: u64,
     rate: Rate,
@@ -322,8 +322,8 @@ pub struct Setup {
     pub probes: Probes,
     /// The window's limits.
     pub limits: WindowLimits,
-    /// Bytes of one ring.
-    pub ring_bytes: u64,
+    /// Bytes of all rings.
+    pub ring_total_bytes: u64,
     /// `--memory`.
     pub memory_bytes: u64,
     /// The ABI of the host's calls.
@@ -365,7 +365,7 @@ impl<S: RecordSource> Recorder<S> {
             probes: setup.probes,
             messages,
             pulse,
-            ring_bytes: setup.ring_bytes,
+            ring_total_bytes: setup.ring_total_bytes,
             memory_bytes: setup.memory_bytes,
             nonce: 0,
             rate: Rate::new(),
@@ -545,7 +545,7 @@ impl<S: RecordSource> Recorder<S> {
             bytes: holding.bytes,
             span_s: span(holding),
         });
-        let rings = self.ring_bytes * self.source.cpus() as u64;
+        let rings = self.ring_total_bytes;
         let slots = probe::slots_bytes();
         let memory = MemoryHealth {
             rings,

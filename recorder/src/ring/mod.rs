@@ -15,7 +15,11 @@ use rustix::{
     io::Errno,
 };
 
-use crate::probe::Ring;
+use crate::probe::{RingBuffer, Rings};
+
+mod mapped;
+
+pub use mapped::MappedRings;
 
 /// Wakes whoever waits for records, from any thread.
 #[derive(Clone)]
@@ -61,32 +65,50 @@ pub trait RecordSource {
     fn wait(&mut self, timeout: Duration) -> io::Result<()>;
 }
 
-/// The standard BPF ring buffer, one per CPU.
+/// The rings the kernel programs write.
 pub struct KernelRings {
-    rings: Vec<Ring>,
+    rings: Source,
     wake: Wake,
     epoll: OwnedFd,
 }
 
+enum Source {
+    Mapped { rings: MappedRings, doorbell: Box<RingBuffer> },
+    Buffers(Vec<RingBuffer>),
+}
+
 impl KernelRings {
     /// The rings by CPU number. `wake` ends their wait.
-    pub fn new(rings: Vec<Ring>, wake: &Wake) -> io::Result<KernelRings> {
+    pub fn new(rings: Rings, wake: &Wake) -> io::Result<KernelRings> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let data = epoll::EventData::new_u64(0);
         epoll::add(&epoll, &wake.counter, data, epoll::EventFlags::IN)?;
-        for ring in &rings {
-            // Edge-triggered: a ring with records in it is always readable, but only
-            // the programs know when a visit is worth its price.
-            let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
-            epoll::add(&epoll, ring.as_fd(), data, edge)?;
-        }
+        // Edge-triggered: a ring with records in it is always readable, but only the
+        // programs know when a visit is worth its price.
+        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        let rings = match rings {
+            Rings::Mapped { map, cpus, ring_bytes, doorbell } => {
+                epoll::add(&epoll, doorbell.as_fd(), data, edge)?;
+                let rings = MappedRings::new(map.fd().as_fd(), cpus, ring_bytes)?;
+                Source::Mapped { rings, doorbell }
+            }
+            Rings::Buffers { rings, .. } => {
+                for ring in &rings {
+                    epoll::add(&epoll, ring.as_fd(), data, edge)?;
+                }
+                Source::Buffers(rings)
+            }
+        };
         Ok(KernelRings { rings, wake: wake.clone(), epoll })
     }
 }
 
 impl RecordSource for KernelRings {
     fn cpus(&self) -> usize {
-        self.rings.len()
+        match &self.rings {
+            Source::Mapped { rings, .. } => rings.cpus(),
+            Source::Buffers(rings) => rings.len(),
+        }
     }
 
     fn drain(
@@ -95,16 +117,21 @@ impl RecordSource for KernelRings {
         records_max: usize,
         take: &mut dyn FnMut(&[u8]) -> bool,
     ) -> usize {
-        let Some(ring) = self.rings.get_mut(cpu) else { return 0 };
-        let mut records = 0;
-        while records < records_max {
-            let Some(item) = ring.next() else { break };
-            records += 1;
-            if !take(&item) {
-                break;
+        match &mut self.rings {
+            Source::Mapped { rings, .. } => rings.drain(cpu, records_max, take),
+            Source::Buffers(rings) => {
+                let Some(ring) = rings.get_mut(cpu) else { return 0 };
+                let mut records = 0;
+                while records < records_max {
+                    let Some(item) = ring.next() else { break };
+                    records += 1;
+                    if !take(&item) {
+                        break;
+                    }
+                }
+                records
             }
         }
-        records
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
@@ -121,6 +148,9 @@ impl RecordSource for KernelRings {
             Err(error) => return Err(error.into()),
         }
         self.wake.clear();
+        if let Source::Mapped { doorbell, .. } = &mut self.rings {
+            while doorbell.next().is_some() {}
+        }
         Ok(())
     }
 }
