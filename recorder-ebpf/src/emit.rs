@@ -95,7 +95,7 @@ impl Scope {
             count(kind, &raw mut (*counters).seen[kind as usize]);
             let ring = Ring::of_this_cpu(counters)?;
             if self.outermost {
-                flush_losses(&ring, counters);
+                flush_losses(ring, counters);
             }
             Some(ring)
         }
@@ -212,13 +212,25 @@ unsafe fn count(kind: Kind, counter: *mut u64) {
 /// # Safety
 /// `ring` and `counters` are those of this CPU.
 #[inline(always)]
-pub(crate) unsafe fn flush_losses(ring: &Ring, counters: *mut Counters) {
+pub(crate) unsafe fn flush_losses(ring: Ring, counters: *mut Counters) {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        if (*counters).pending_lost != 0 {
+            tell_losses(ring, counters);
+        }
+    }
+}
+
+/// A function of its own: its record lies on the stack, and programs that call one another
+/// have 512 bytes together.
+///
+/// # Safety
+/// As for `flush_losses`.
+#[inline(never)]
+unsafe fn tell_losses(ring: Ring, counters: *mut Counters) {
     // SAFETY: map values of this CPU.
     unsafe {
         let count = (*counters).pending_lost;
-        if count == 0 {
-            return;
-        }
         // Read later: an interrupt in between makes it too large at worst, and the next
         // record too small.
         let process_events = (*counters).pending_lost_process;

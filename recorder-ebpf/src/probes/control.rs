@@ -60,7 +60,7 @@ extern "C" fn cut(ctx: *mut c_void) -> i32 {
         let busy = (*from).counters.busy;
         let Some(ring) = Ring::of_this_cpu(&raw mut (*from).counters) else { return 0 };
         if busy == 0 {
-            flush_losses(&ring, &raw mut (*from).counters);
+            flush_losses(ring, &raw mut (*from).counters);
             if (*from).counters.pending_lost != 0 {
                 // The mark is smaller and might still fit: then the file would not
                 // show where the loss was.

@@ -13,6 +13,7 @@ use super::Offer;
 use crate::maps::{CALLS_BYTES_MAX, RINGS, WAKE_BYTES};
 
 /// The ring of this CPU.
+#[derive(Clone, Copy)]
 pub(crate) struct Ring {
     map: *mut c_void,
     counters: *mut Counters,

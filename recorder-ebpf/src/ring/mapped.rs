@@ -19,6 +19,7 @@ use crate::{
 };
 
 /// The ring of this CPU.
+#[derive(Clone, Copy)]
 pub(crate) struct Ring {
     control: *mut RingControl,
 }
