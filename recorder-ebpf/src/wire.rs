@@ -500,8 +500,10 @@ pub mod lost {
     pub const RING_FULL: u32 = 1;
     /// The kernel did not run the program.
     pub const KERNEL_SKIPPED: u32 = 2;
+    /// The spool could not take it in time. Only a snapshot that was made of one has it.
+    pub const NOT_SPOOLED: u32 = 3;
     /// Their names, by number.
-    pub const NAMES: [&str; 3] = ["unknown", "ring_full", "kernel_skipped"];
+    pub const NAMES: [&str; 4] = ["unknown", "ring_full", "kernel_skipped", "not_spooled"];
 }
 
 /// Kinds counted per CPU; a kind's number is its place.

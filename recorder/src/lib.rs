@@ -32,6 +32,8 @@ pub mod window;
 
 pub mod snapshot;
 
+pub mod spool;
+
 pub mod replay;
 
 pub mod filter;

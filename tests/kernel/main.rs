@@ -25,6 +25,7 @@ mod privileges;
 mod processes;
 mod rules;
 mod service;
+mod spool;
 mod unfinished;
 mod watched;
 mod window;

@@ -19,6 +19,7 @@ mod properties;
 mod recover;
 mod rules;
 mod scratch;
+mod spool;
 
 /// Some tests ask how much memory something takes.
 #[global_allocator]

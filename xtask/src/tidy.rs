@@ -61,6 +61,7 @@ const MODULES: &[Module] = &[
     Module { name: "context", uses: Uses::Above },
     Module { name: "window", uses: Uses::Above },
     Module { name: "snapshot", uses: Uses::Above },
+    Module { name: "spool", uses: Uses::Above },
     Module { name: "replay", uses: Uses::Above },
     Module { name: "filter", uses: Uses::Above },
     Module { name: "export", uses: Uses::Above },

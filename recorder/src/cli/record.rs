@@ -33,10 +33,11 @@ use crate::{
     probe::{self, ProbeError, Probes},
     recorder::{
         Dumper, DumperSetup, FIRINGS_MAX, Handle, Recorder, RecorderError, Setup,
-        UNFINISHED_THREAD, UnfinishedReader, UnfinishedSetup,
+        UNFINISHED_THREAD, UnfinishedReader, UnfinishedSetup, host_facts,
     },
     ring::{KernelRings, Wake},
-    snapshot::{Target, WriteError, remove_leftovers},
+    snapshot::{Header, Target, WriteError, remove_leftovers},
+    spool::{Spool, SpoolFeed, SpoolSetup, SpoolWriter},
     trigger::{
         Trigger,
         body::Message,
@@ -54,6 +55,9 @@ const FIRST_CANARY_EVERY: Duration = Duration::from_millis(50);
 
 /// The thread that owns the rings and the window.
 const INGEST_THREAD: &str = "ingest";
+
+/// The thread that writes the spool.
+const SPOOL_THREAD: &str = "spool";
 
 /// What the window may not have: scratch buffers, counters, tables, the stack of
 /// the programs and the daemon itself.
@@ -73,6 +77,12 @@ pub(super) struct Arguments {
     /// Where snapshots go [default: /var/lib/recorder/snapshots]
     #[arg(long, value_name = "DIR")]
     snapshots: Option<PathBuf>,
+    /// Keep the last minutes on disk too, for a crash: in this directory [default: none]
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+    /// What the spool takes on disk, always [default: 256MiB]
+    #[arg(long, value_name = "BYTES")]
+    spool_size: Option<String>,
     /// Also serve triggers and metrics on this address, such as 127.0.0.1:9774
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -94,6 +104,8 @@ impl Arguments {
             memory: self.memory.clone(),
             socket: self.socket.clone(),
             snapshots: self.snapshots.clone(),
+            spool: self.spool.clone(),
+            spool_size: self.spool_size.clone(),
             listen: self.listen.clone(),
             snaplen: self.snaplen.clone(),
             log: self.log,
@@ -221,6 +233,8 @@ struct Started {
     /// What rules say, and those about pressure, until the dispatcher has them.
     rules: Option<(Receiver<Firing>, PressureSampler)>,
     confined: Confined,
+    /// Ends when the recording has.
+    spooling: Option<thread::JoinHandle<()>>,
 }
 
 impl Started {
@@ -250,8 +264,13 @@ impl Started {
         let cannot = |error: std::io::Error| {
             Failure::new(Exit::Failed, format!("cannot start recording: {error}"))
         };
-        let (unfinished, confining) = confine(config, &probes, native).map_err(cannot)?;
         let missing_count = missing.len();
+        let host = host_facts(missing, config.memory_bytes);
+        let (spool, feed, writer) = match spool(config, &host, &privacy) {
+            Some((spool, feed, writer)) => (Some(spool), Some(feed), Some(writer)),
+            None => (None, None, None),
+        };
+        let (unfinished, confining) = confine(config, &probes, native).map_err(cannot)?;
         let setup = Setup {
             probes,
             limits,
@@ -262,6 +281,7 @@ impl Started {
             rules,
             privacy,
             firings: firing,
+            spool: spool.zip(feed),
         };
         let wake = Wake::new().map_err(cannot)?;
         let rings = KernelRings::new(rings, &wake).map_err(cannot)?;
@@ -273,12 +293,14 @@ impl Started {
             .spawn(move || drop(end.send(recorder.run())))
             .map_err(cannot)?;
         let confined = confining.finish();
+        let spooling = writer.map(|writer| {
+            thread::Builder::new().name(SPOOL_THREAD.to_string()).spawn(move || writer.run())
+        });
         let dumper = Dumper::new(DumperSetup {
             handle: handle.clone(),
             unfinished,
             directory: config.snapshots.clone(),
-            missing,
-            memory_bytes: config.memory_bytes,
+            host,
             native,
         });
         let dumper = Arc::new(dumper);
@@ -292,8 +314,30 @@ impl Started {
             native,
             rules: Some((firings, pressure)),
             confined,
+            spooling: spooling.transpose().map_err(cannot)?,
         })
     }
+}
+
+/// The spool, where one is wanted.
+fn spool(
+    config: &RecorderConfig,
+    host: &Header,
+    privacy: &Arc<Privacy>,
+) -> Option<(Spool, SpoolFeed, SpoolWriter)> {
+    let (directory, bytes) = config.spool.clone()?;
+    // Landlock knows directories that are there. One that cannot be made is said by the
+    // thread that writes: it costs the spool, not the recording.
+    let _ = privilege::without_capabilities(|| {
+        DirBuilder::new().recursive(true).mode(0o750).create(&directory)
+    });
+    Some(Spool::new(SpoolSetup {
+        directory,
+        bytes,
+        snapshots: config.snapshots.clone(),
+        host: host.clone(),
+        privacy: Arc::clone(privacy),
+    }))
 }
 
 /// All that needs privileges is done, but for reading other processes: gives them up,
@@ -324,6 +368,7 @@ fn confinement(config: &RecorderConfig) -> Confinement {
     let parent = parent.unwrap_or(Path::new(".")).to_path_buf();
     let hook = config.triggers.hook.as_ref();
     let mut writable = vec![config.snapshots.clone()];
+    writable.extend(config.spool.as_ref().map(|(directory, _)| directory.clone()));
     writable.extend(hook.into_iter().flat_map(|hook| hook.writable.iter().cloned()));
     Confinement {
         writable,
@@ -412,6 +457,9 @@ async fn attend(
     // Gone already is as good.
     let _ = started.handle.stop();
     let _ = started.ended.await;
+    if let Some(spooling) = started.spooling {
+        let _ = tokio::task::spawn_blocking(move || spooling.join()).await;
+    }
     Ok(())
 }
 

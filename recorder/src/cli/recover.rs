@@ -6,16 +6,21 @@ use std::{
 };
 
 use super::{
-    Exit, Failure, FileArgument,
+    Exit, Failure,
     output::{directory_and_name, grouped, progress, to_stdout},
 };
-use crate::snapshot::{EXTENSION, RecoverError, Recovered, SnapshotReader, WriteError, recover};
+use crate::{
+    snapshot::{EXTENSION, RecoverError, Recovered, SnapshotReader, WriteError, recover},
+    spool::{self, SpoolError},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    input: FileArgument,
-    /// Where the saved snapshot goes; without it, beside FILE as NAME-recovered.kfr
+    /// A snapshot that is cut or damaged, or the directory of a spool
+    #[arg(value_name = "FILE|DIR")]
+    input: PathBuf,
+    /// Where the saved snapshot goes; without it, beside FILE as NAME-recovered.kfr, or
+    /// into the current directory by host and time
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
     /// Replace OUT if it is there
@@ -24,7 +29,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let file = &arguments.input.file;
+    let file = &arguments.input;
+    if file.is_dir() {
+        return run_spool(arguments);
+    }
     let output = arguments.output.clone().unwrap_or_else(|| beside(file));
     let (directory, name) = directory_and_name(&output)?;
     // Said before the work is done; it is checked again at the end.
@@ -37,12 +45,36 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         bar.set_position(bytes);
     });
     bar.finish_and_clear();
-    let recovered = recovered.map_err(|error| match error {
-        RecoverError::Nothing(..) => Failure::new(Exit::BadData, error),
-        RecoverError::Write(_) => Failure::new(Exit::CannotCreate, error),
-    })?;
+    let recovered = recovered.map_err(failure)?;
     eprintln!("recorder: {}", told(file, &recovered));
     to_stdout(|out| writeln!(out, "{}", recovered.path.display()))
+}
+
+/// The window a recording left in its spool.
+fn run_spool(arguments: &Arguments) -> Result<(), Failure> {
+    let directory = &arguments.input;
+    let output = arguments.output.as_deref();
+    let (into, named) = match output.map(directory_and_name).transpose()? {
+        Some((into, name)) => (into, Some((name, arguments.force))),
+        None => (Path::new("."), None),
+    };
+    if let Some(output) = output.filter(|output| !arguments.force && output.exists()) {
+        return Err(Failure::new(Exit::CannotCreate, WriteError::Exists(output.to_path_buf())));
+    }
+    let recovered = spool::recover(directory, into, named).map_err(|error| match error {
+        SpoolError::Recover(error) => failure(error),
+        SpoolError::Io(..) => Failure::new(Exit::Failed, error),
+        SpoolError::Empty(_) => Failure::new(Exit::BadData, error),
+    })?;
+    eprintln!("recorder: {}", told(directory, &recovered));
+    to_stdout(|out| writeln!(out, "{}", recovered.path.display()))
+}
+
+fn failure(error: RecoverError) -> Failure {
+    match error {
+        RecoverError::Nothing(..) => Failure::new(Exit::BadData, error),
+        RecoverError::Write(_) => Failure::new(Exit::CannotCreate, error),
+    }
 }
 
 /// `NAME-recovered.kfr` in the folder of `NAME.kfr`.

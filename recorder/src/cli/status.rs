@@ -11,7 +11,12 @@ use super::{
     info::{ledger_text, privacy_text},
     output::{Out, bytes, grouped, to_stdout},
 };
-use crate::{config::SOCKET, control::Status, privilege::Confined};
+use crate::{
+    config::SOCKET,
+    control::Status,
+    privilege::Confined,
+    spool::{PARTS, SpoolHealth},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -65,6 +70,9 @@ fn text(status: &Status, out: &mut Out) -> io::Result<()> {
     writeln!(out, "cpu       {:.2} % of one CPU, up {:.0} s", health.cpu_percent, status.uptime_s)?;
     writeln!(out, "segments  {}", health.segments)?;
     writeln!(out, "snapshots {}", status.snapshots)?;
+    if let Some(spool) = &status.spool {
+        spool_text(spool, out)?;
+    }
     if let Some(address) = &status.listen {
         writeln!(out, "listen    {address}")?;
     }
@@ -94,6 +102,27 @@ fn text(status: &Status, out: &mut Out) -> io::Result<()> {
     confinement(&status.confinement, out)?;
     privacy_text(&health.privacy, out)?;
     ledger_text(&health.ledger, out)
+}
+
+fn spool_text(spool: &SpoolHealth, out: &mut Out) -> io::Result<()> {
+    writeln!(
+        out,
+        "spool     {}, {} in {} files, {}/s written",
+        spool.directory,
+        bytes(spool.bytes),
+        PARTS,
+        bytes(spool.bytes_per_s as u64)
+    )?;
+    if let Some(snapshot) = &spool.recovered {
+        writeln!(out, "  saved   {snapshot}, of a recording that ended without a word")?;
+    }
+    if spool.missed_events > 0 {
+        writeln!(out, "  MISSED  {} events were not spooled", grouped(spool.missed_events))?;
+    }
+    if let Some(error) = &spool.error {
+        writeln!(out, "  FAILED  {error}")?;
+    }
+    Ok(())
 }
 
 fn confinement(confined: &Confined, out: &mut Out) -> io::Result<()> {

@@ -22,6 +22,10 @@ use crate::{
     trigger::rule::{Rule, Rules},
 };
 
+/// The least a spool may have: each of its files must have room for what is known of a
+/// small host.
+pub const SPOOL_BYTES_MIN: u64 = 16 << 20;
+
 /// The default control socket.
 pub const SOCKET: &str = "/run/recorder/control.sock";
 /// The default directory of snapshots.
@@ -79,6 +83,10 @@ pub struct Settings {
     pub socket_group: Option<String>,
     /// Where snapshots go.
     pub snapshots: Option<PathBuf>,
+    /// Where the black box on disk is; there is none where nothing is said.
+    pub spool: Option<PathBuf>,
+    /// What its files take together.
+    pub spool_size: Option<String>,
     /// Where triggers and metrics are served over TCP.
     pub listen: Option<String>,
     /// How the recorder's own log looks.
@@ -150,6 +158,8 @@ pub struct RecorderConfig {
     pub socket_group: Option<String>,
     /// Where snapshots go.
     pub snapshots: PathBuf,
+    /// Where the black box on disk is, and what its files take together.
+    pub spool: Option<(PathBuf, u64)>,
     /// Where triggers and metrics are served over TCP.
     pub listen: Option<SocketAddr>,
     /// How the recorder's own log looks.
@@ -188,6 +198,8 @@ impl RecorderConfig {
                 "the memory is {memory}: at least 16MiB is needed"
             )));
         }
+        let spool_size = said.spool_size.or(file.spool_size);
+        let spool = spool(said.spool.or(file.spool), spool_size.as_deref())?;
         let names = file.names.unwrap_or_default();
         if names.len() > NAMES_MAX {
             return Err(ConfigError::Value(format!(
@@ -208,6 +220,7 @@ impl RecorderConfig {
             socket: said.socket.or(file.socket).unwrap_or_else(|| SOCKET.into()),
             socket_group: file.socket_group,
             snapshots: said.snapshots.or(file.snapshots).unwrap_or_else(|| SNAPSHOTS.into()),
+            spool,
             listen,
             log: said.log.or(file.log).unwrap_or_default(),
             names,
@@ -238,6 +251,22 @@ impl RecorderConfig {
         }
         bytes
     }
+}
+
+/// The spool and its size; an empty name stands for none, so that the command line can do
+/// without the one of the file.
+fn spool(
+    directory: Option<PathBuf>,
+    size: Option<&str>,
+) -> Result<Option<(PathBuf, u64)>, ConfigError> {
+    let bytes = parse_bytes(size.unwrap_or("256MiB")).map_err(ConfigError::Value)?;
+    if bytes < SPOOL_BYTES_MIN {
+        return Err(ConfigError::Value(format!(
+            "the size of the spool is {}: at least 16MiB is needed",
+            size.unwrap_or_default()
+        )));
+    }
+    Ok(directory.filter(|directory| !directory.as_os_str().is_empty()).map(|path| (path, bytes)))
 }
 
 /// `127.0.0.1:9774`, `[::1]:9774`, `:9774` for every address.

@@ -99,6 +99,9 @@ pub struct Status {
     /// What the daemon has given up.
     #[serde(default)]
     pub confinement: Confined,
+    /// The black box on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool: Option<crate::spool::SpoolHealth>,
 }
 
 /// What triggers are up to.

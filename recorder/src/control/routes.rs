@@ -211,6 +211,7 @@ async fn status(
         triggers: TriggerStatus { planned, in_last_hour: in_last_hour as u64 },
         missing: dumper.host().missing.clone(),
         confinement: serving.confined.clone(),
+        spool: dumper.handle().spool(),
     }))
 }
 

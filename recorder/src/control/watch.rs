@@ -74,6 +74,7 @@ fn text(serving: &Serving) -> Result<String, String> {
         stored: keep::stored(dumper.directory()).ok(),
         canary_at: canary_age.map_or(0.0, |age| now.saturating_sub(age).as_secs_f64()),
         process: process(serving),
+        spool: dumper.handle().spool(),
     };
     serving.dispatcher.metrics().text(&readings).map_err(|error| error.to_string())
 }

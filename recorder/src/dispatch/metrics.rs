@@ -10,6 +10,7 @@ use super::keep::Stored;
 use crate::{
     privacy::{MaskState, Secret},
     recorder::Health,
+    spool::SpoolHealth,
 };
 
 /// Bounds of the time a snapshot takes: a second is what is promised.
@@ -132,6 +133,8 @@ pub struct Readings<'a> {
     pub canary_at: f64,
     /// The daemon itself.
     pub process: Process,
+    /// The black box on disk, where there is one.
+    pub spool: Option<SpoolHealth>,
 }
 
 /// The daemon itself, as Prometheus names it.
@@ -152,6 +155,7 @@ impl Readings<'_> {
         self.recording(registry)?;
         self.books(registry)?;
         self.disk(registry)?;
+        self.spool(registry)?;
         let process = self.process;
         let opts = Opts::new("process_cpu_seconds_total", "CPU time of the recorder.");
         let cpu = registered(registry, prometheus::Counter::with_opts(opts)?)?;
@@ -312,6 +316,30 @@ impl Readings<'_> {
         }
         Ok(())
     }
+
+    fn spool(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let Some(spool) = &self.spool else { return Ok(()) };
+        gauge(
+            registry,
+            "recorder_spool_up",
+            "1 while the spool is written.",
+            f64::from(u8::from(spool.error.is_none())),
+        )?;
+        gauge(registry, "recorder_spool_bytes", "What its files take.", spool.bytes as f64)?;
+        let counters = [
+            ("recorder_spool_written_bytes_total", "Bytes written to it.", spool.written_bytes),
+            (
+                "recorder_spool_missed_events_total",
+                "Events that were not written to it: the disk was too slow, or full.",
+                spool.missed_events,
+            ),
+        ];
+        for (name, help, value) in counters {
+            let counter = prometheus::IntCounter::with_opts(Opts::new(name, help))?;
+            registered(registry, counter)?.inc_by(value);
+        }
+        Ok(())
+    }
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str, value: f64) -> Result<(), prometheus::Error> {
@@ -342,8 +370,9 @@ mod tests {
         let disk = Disk { free_bytes: 1, total_bytes: 2 };
         let stored = Some(Stored { count: 3, bytes: 4, disk });
         let process = Process::default();
-        let text =
-            metrics.text(&Readings { health: &health, stored, canary_at: 1.0, process }).unwrap();
+        let spool = Some(SpoolHealth { missed_events: 5, ..SpoolHealth::default() });
+        let readings = Readings { health: &health, stored, canary_at: 1.0, process, spool };
+        let text = metrics.text(&readings).unwrap();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap();
             let suffixes = ["_bucket", "_sum", "_count"];
@@ -355,6 +384,7 @@ mod tests {
             text.contains("recorder_triggers_total{outcome=\"accepted\",source=\"generic\"} 1")
         );
         assert!(text.contains("recorder_snapshots_stored 3"));
+        assert!(text.contains("recorder_spool_missed_events_total 5"));
         assert!(text.contains("recorder_events_lost_total{reason=\"ring_full\"} 0"));
     }
 }

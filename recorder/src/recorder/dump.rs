@@ -69,10 +69,8 @@ pub struct DumperSetup {
     pub unfinished: UnfinishedReader,
     /// Where snapshots go.
     pub directory: PathBuf,
-    /// What this kernel does not give.
-    pub missing: Vec<Missing>,
-    /// `--memory`.
-    pub memory_bytes: u64,
+    /// What is known of the host.
+    pub host: Header,
     /// The ABI of the host's calls.
     pub native: Abi,
 }
@@ -104,10 +102,10 @@ impl std::fmt::Display for DumpError {
 impl std::error::Error for DumpError {}
 
 impl Dumper {
-    /// Reads what does not change, and is ready.
+    /// Is ready.
     pub fn new(setup: DumperSetup) -> Dumper {
         Dumper {
-            host: host_facts(setup.missing, setup.memory_bytes),
+            host: setup.host,
             native: setup.native,
             handle: setup.handle,
             unfinished: setup.unfinished,
@@ -210,7 +208,9 @@ impl Dumper {
     }
 }
 
-fn host_facts(missing: Vec<Missing>, memory_bytes: u64) -> Header {
+/// What does not change between snapshots: `missing` is what this kernel does not give,
+/// `memory_bytes` is `--memory`.
+pub fn host_facts(missing: Vec<Missing>, memory_bytes: u64) -> Header {
     let uname = rustix::system::uname();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Header {
@@ -234,12 +234,7 @@ fn window_info(window: &FrozenWindow, moment_ns: u64) -> WindowInfo {
         asked_ns: window.limits.span_ns,
         ..WindowInfo::default()
     };
-    for block in &window.blocks {
-        let meta = block.meta();
-        info.start_ns = info.start_ns.min(meta.first_ns);
-        let first = info.start_ns_by_class.entry(meta.class.name().to_string());
-        first.and_modify(|first| *first = (*first).min(meta.first_ns)).or_insert(meta.first_ns);
-    }
+    window.blocks.iter().for_each(|block| info.count(block.meta()));
     info
 }
 

@@ -24,7 +24,7 @@ use rate::Rate;
 use serde::{Deserialize, Serialize};
 use watcher::Watcher;
 
-pub use dump::{DumpError, DumpRequest, Dumper, DumperSetup, Taken};
+pub use dump::{DumpError, DumpRequest, Dumper, DumperSetup, Taken, host_facts};
 pub use pulse::Pulse;
 pub use tally::{KernelCounts, Record, Tally};
 pub use unfinished::{UNFINISHED_THREAD, UnfinishedReader, UnfinishedSetup};
@@ -42,6 +42,7 @@ use crate::{
     privacy::{Masker, Privacy, PrivacyFacts},
     probe::{self, CutAnswer, ProbeError, Probes},
     ring::{RecordSource, Wake},
+    spool::{Spool, SpoolFeed, SpoolHealth},
     trigger::rule::{Firing, Rules, RulesHealth},
     window::{FrozenWindow, Holding, Window, WindowLimits},
 };
@@ -220,9 +221,15 @@ pub struct Handle {
     wake: Wake,
     pulse: Arc<Pulse>,
     privacy: Arc<Privacy>,
+    spool: Option<Spool>,
 }
 
 impl Handle {
+    /// How the spool is doing, where there is one.
+    pub fn spool(&self) -> Option<SpoolHealth> {
+        self.spool.as_ref().map(Spool::health)
+    }
+
     /// Whether an event of our own came through the whole path.
     pub fn is_recording(&self) -> bool {
         self.pulse.is_recording()
@@ -299,6 +306,7 @@ pub struct Recorder<S> {
     source: S,
     probes: Probes,
     window: Window,
+    feed: Option<SpoolFeed>,
     /// What the window may have together with what rules remember.
     limits: WindowLimits,
     watcher: Watcher,
@@ -336,6 +344,8 @@ pub struct Setup {
     pub privacy: Arc<Privacy>,
     /// Where firings go: at most [`FIRINGS_MAX`] wait, more are dropped and counted.
     pub firings: SyncSender<Firing>,
+    /// What keeps the window on disk, and our end of it.
+    pub spool: Option<(Spool, SpoolFeed)>,
 }
 
 impl<S: RecordSource> Recorder<S> {
@@ -344,18 +354,25 @@ impl<S: RecordSource> Recorder<S> {
         let (sender, messages) = sync_channel(MESSAGES_MAX);
         let pulse = Arc::new(Pulse::default());
         let cpus = source.cpus();
+        let (spool, feed) = setup.spool.unzip();
         let handle = Handle {
             messages: sender,
             wake,
             pulse: Arc::clone(&pulse),
             privacy: Arc::clone(&setup.privacy),
+            spool,
         };
         let mut watcher = Watcher::new(setup.rules, cpus, setup.firings);
         watcher.bound(setup.memory_bytes);
         watcher.seed(&setup.baseline);
+        let mut window = Window::new(setup.limits, cpus, setup.native, setup.baseline);
+        if feed.is_some() {
+            window.keep_unseen();
+        }
         let recorder = Recorder {
             source,
-            window: Window::new(setup.limits, cpus, setup.native, setup.baseline),
+            window,
+            feed,
             limits: setup.limits,
             watcher,
             masker: setup.privacy.masker(),
@@ -382,6 +399,9 @@ impl<S: RecordSource> Recorder<S> {
             self.fit_window();
             let now_ns = clock::monotonic_ns();
             self.window.tick(now_ns);
+            if let Some(feed) = &mut self.feed {
+                feed.take(&mut self.window);
+            }
             self.pulse.visited(now_ns, self.window.bytes());
             let window = Duration::from_nanos(self.window.limits().span_ns);
             self.rate.take(self.window.events(), self.lost(), window);
@@ -401,7 +421,12 @@ impl<S: RecordSource> Recorder<S> {
                         drop(answer.send(Ok(want_names)));
                     }
                     Message::Names(threads) => self.watcher.seed(&threads),
-                    Message::Stop => return Ok(()),
+                    Message::Stop => {
+                        if let Some(feed) = self.feed.take() {
+                            feed.end(&mut self.window);
+                        }
+                        return Ok(());
+                    }
                 }
             }
             if busiest < BATCH_RECORDS && !self.window.has_handed_blocks() {

@@ -15,13 +15,29 @@ use crate::{
     loss::{Ledger, Missing},
     privacy::PrivacyFacts,
     trigger::Trigger,
+    window::codec::BlockMeta,
 };
 
 pub use layout::{EXTENSION, FORMAT_VERSION};
 pub use read::{BlockEntry, Damage, SnapshotError, SnapshotReader, Verdict, verify};
+pub(crate) use recover::note_damage;
 pub use recover::{RecoverError, Recovered, recover};
 pub use scrub::{ScrubError, Scrubbed, Wanted, scrub};
-pub use write::{Contents, Target, WriteError, Written, remove_leftovers, snapshot_name, write};
+pub(crate) use write::write_frames;
+pub use write::{
+    Contents, Target, WriteError, Written, header_frame, remove_leftovers, snapshot_name, write,
+};
+
+/// What the header of a part of a spool says beside what that of a snapshot does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolPart {
+    /// The recording it is of: boot and moment of its start.
+    pub session: String,
+    /// Parts of a session are numbered in the order in which they were written.
+    pub sequence: u64,
+    /// Bytes of the checkpoint behind the header.
+    pub checkpoint_bytes: u64,
+}
 
 /// How far back each class of events goes, in nanoseconds of the kernel's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +50,15 @@ pub struct WindowInfo {
     pub asked_ns: u64,
     /// The oldest event of each class that has any.
     pub start_ns_by_class: BTreeMap<String, u64>,
+}
+
+impl WindowInfo {
+    /// Takes a block into account.
+    pub fn count(&mut self, meta: &BlockMeta) {
+        self.start_ns = self.start_ns.min(meta.first_ns);
+        let first = self.start_ns_by_class.entry(meta.class.name().to_string());
+        first.and_modify(|first| *first = (*first).min(meta.first_ns)).or_insert(meta.first_ns);
+    }
 }
 
 /// The header: everything about a file that is known when it is begun. Unknown
@@ -76,6 +101,9 @@ pub struct Header {
     pub ledger: Ledger,
     /// What was masked.
     pub privacy: PrivacyFacts,
+    /// What a part of a spool says beside; no snapshot has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool: Option<SpoolPart>,
 }
 
 /// The last words of a complete file: what is known only at its end.

@@ -110,6 +110,8 @@ pub struct SnapshotReader {
     version: u32,
     header: Header,
     has_header: bool,
+    /// Bytes of the header's frame.
+    header_bytes: u64,
     blocks: Vec<BlockEntry>,
     trailer: Option<Trailer>,
     /// What is wrong with the file around its blocks; empty for a complete one.
@@ -127,10 +129,10 @@ impl SnapshotReader {
     /// far as it goes; [`SnapshotReader::complaints`] says what is wrong.
     pub fn open(path: &Path) -> Result<SnapshotReader, SnapshotError> {
         let mut reader = SnapshotReader::begin(path)?;
-        let header_bytes = reader.read_header()?;
-        if let Err(why) = reader.read_end(header_bytes) {
+        reader.header_bytes = reader.read_header()?;
+        if let Err(why) = reader.read_end(reader.header_bytes) {
             reader.complaints.push(why);
-            reader.scan(header_bytes);
+            reader.scan(reader.header_bytes);
         }
         Ok(reader)
     }
@@ -151,6 +153,14 @@ impl SnapshotReader {
         reader.has_header = false;
         reader.complaints.push(NO_HEADER.to_string());
         reader.scan(0);
+        Ok(reader)
+    }
+
+    /// Opens a part of a spool: a file that has no end, and zeros behind its last block.
+    pub fn open_part(path: &Path) -> Result<SnapshotReader, SnapshotError> {
+        let mut reader = SnapshotReader::begin(path)?;
+        reader.header_bytes = reader.read_header()?;
+        reader.scan(reader.header_bytes);
         Ok(reader)
     }
 
@@ -183,10 +193,16 @@ impl SnapshotReader {
             file,
             header: Header::default(),
             has_header: true,
+            header_bytes: 0,
             blocks: Vec::new(),
             trailer: None,
             complaints: Vec::new(),
         })
+    }
+
+    /// Bytes of the frame of the header; 0 where there is none.
+    pub fn header_bytes(&self) -> u64 {
+        self.header_bytes
     }
 
     /// What is known of the whole.
@@ -257,7 +273,7 @@ impl SnapshotReader {
     }
 
     /// The frame of a block as it lies in the file.
-    pub(super) fn frame(&self, entry: &BlockEntry) -> io::Result<Vec<u8>> {
+    pub(crate) fn frame(&self, entry: &BlockEntry) -> io::Result<Vec<u8>> {
         self.read(entry.offset, entry.frame_bytes as usize)
     }
 
@@ -433,6 +449,10 @@ impl SnapshotReader {
         for _ in 0..FRAMES_MAX {
             let Ok(head) = self.read(offset, 8) else { break };
             let magic = half(&head, 0).unwrap_or_default();
+            // Zeros: nothing was written here yet.
+            if self.header.spool.is_some() && head == [0; 8] {
+                break;
+            }
             let skippable = 8 + u64::from(half(&head, 4).unwrap_or_default());
             if magic & 0xffff_fff0 == MAGIC_HEADER && offset + skippable <= self.bytes {
                 offset += skippable;

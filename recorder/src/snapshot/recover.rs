@@ -114,7 +114,7 @@ fn unknown(whole: &[BlockEntry]) -> Header {
 
 /// Says in the books of a file that is written anew that events of the first one, which
 /// is called `of_what`, are not in it.
-pub(super) fn note_damage(
+pub(crate) fn note_damage(
     header: &mut Header,
     whole: &[BlockEntry],
     complaints: &[String],

@@ -238,9 +238,14 @@ pub fn write(directory: &Path, name: &str, contents: Contents<'_>) -> Result<Wri
     Ok(Written { path, bytes, total_ms })
 }
 
+/// The frame a file begins with.
+pub fn header_frame(header: &Header) -> io::Result<Vec<u8>> {
+    Ok(skippable(MAGIC_HEADER, TAG_HEADER, &serde_json::to_vec(header)?))
+}
+
 /// Writes header, blocks and what comes behind them. Answers how many bytes, and how many
 /// milliseconds from `asked` until all blocks were durable.
-pub(super) fn write_frames(
+pub(crate) fn write_frames(
     file: &File,
     header: &Header,
     blocks: impl Iterator<Item = io::Result<SealedBlock>>,
@@ -252,8 +257,7 @@ pub(super) fn write_frames(
         frames.push((frame.len() as u32, raw));
         out.write_all(frame)
     };
-    let header = serde_json::to_vec(header)?;
-    put(&mut out, &skippable(MAGIC_HEADER, TAG_HEADER, &header), 0)?;
+    put(&mut out, &header_frame(header)?, 0)?;
     let mut index = Vec::new();
     let mut trailer = Trailer::default();
     for block in blocks {

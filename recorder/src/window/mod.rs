@@ -138,6 +138,8 @@ pub struct Window {
     segments: VecDeque<Segment>,
     /// Blocks sealed since the current segment began.
     current: Vec<Block>,
+    /// Blocks sealed since somebody looked; `None` where nobody does.
+    unseen: Option<Vec<Block>>,
     segment_start_ns: u64,
     segment_span_ns: u64,
     /// How many blocks the window has, and may have.
@@ -180,6 +182,7 @@ impl Window {
             native,
             segments: VecDeque::new(),
             current: Vec::new(),
+            unseen: None,
             segment_start_ns: 0,
             segment_span_ns: segment_span_ns(limits, cpus),
             blocks: 0,
@@ -252,7 +255,8 @@ impl Window {
         self.evict();
     }
 
-    fn seal_all(&mut self) {
+    /// Seals what is open, whatever it holds.
+    pub fn seal_all(&mut self) {
         for cpu in 0..self.open.len() as u16 {
             for class in Class::RECORDED {
                 self.seal_open(cpu, class);
@@ -289,6 +293,9 @@ impl Window {
     }
 
     fn hold(&mut self, block: Block) {
+        if let Some(unseen) = &mut self.unseen {
+            unseen.push(block.clone());
+        }
         self.sealed_bytes += block.bytes();
         self.blocks += 1;
         self.current.push(block);
@@ -505,8 +512,9 @@ impl Window {
     pub fn freeze(&mut self) -> FrozenWindow {
         // Columns that are handed over become blocks, and all of it is held from then
         // on: there is no making room afterwards.
-        let handed = self.open.iter().flatten().filter(|open| !open.columns.is_empty()).count();
-        self.evict_for(handed as u64 * block::ITSELF_BYTES);
+        let count = self.open.iter().flatten().filter(|open| !open.columns.is_empty()).count();
+        self.evict_for(count as u64 * block::ITSELF_BYTES);
+        let mut handed = Vec::with_capacity(count);
         for (cpu, classes) in self.open.iter_mut().enumerate() {
             for (open, class) in classes.iter_mut().zip(Class::RECORDED) {
                 if open.columns.is_empty() {
@@ -516,14 +524,36 @@ impl Window {
                 let meta = columns.meta(class, cpu as u16);
                 self.open_bytes -= columns.held_bytes() as u64;
                 let block = Block::Handed(Arc::new(HandedBlock::new(meta, columns)));
-                self.sealed_bytes += block.bytes();
-                self.blocks += 1;
-                self.current.push(block);
+                handed.push(block);
             }
         }
+        handed.into_iter().for_each(|block| self.hold(block));
         let blocks = self.segments.iter().flat_map(|segment| &segment.blocks);
         FrozenWindow {
             blocks: blocks.chain(&self.current).cloned().collect(),
+            baseline: Arc::clone(&self.baseline),
+            limits: self.limits,
+            native: self.native,
+        }
+    }
+
+    /// Keeps what is sealed from now on until somebody takes it.
+    pub fn keep_unseen(&mut self) {
+        self.unseen = Some(Vec::new());
+    }
+
+    /// The blocks that were sealed since the last time, oldest first. What left the window
+    /// since is among them.
+    pub fn take_unseen(&mut self) -> Vec<Block> {
+        self.unseen.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What is known of the host, and the sealed blocks that it follows from.
+    pub fn checkpoint(&self) -> FrozenWindow {
+        let blocks = self.segments.iter().flat_map(|segment| &segment.blocks).chain(&self.current);
+        let state = blocks.filter(|block| block.meta().class == Class::State);
+        FrozenWindow {
+            blocks: state.cloned().collect(),
             baseline: Arc::clone(&self.baseline),
             limits: self.limits,
             native: self.native,

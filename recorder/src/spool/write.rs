@@ -1,0 +1,448 @@
+//! The thread that writes a spool.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+
+use super::{
+    PART_EXTENSION, PARTS, SpoolFeed, SpoolHealth,
+    feed::{Gap, MESSAGES_MAX, Message},
+    recover_session, sessions,
+};
+use crate::{
+    clock::{ClockAnchor, monotonic_ns},
+    event::{Class, Event, Kind, wire::lost},
+    privacy::Privacy,
+    snapshot::{Header, SpoolPart, WindowInfo, header_frame},
+    window::{Block, FrozenWindow, SealedBlock, blocks_of},
+};
+
+/// Which session ended well, or was made a snapshot of.
+const DONE: &str = "done";
+
+/// How long what was written may stay in the page cache: a power cut costs as much.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a spool that could not be written is left alone.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Over how long the bandwidth is taken.
+const RATE_OVER: Duration = Duration::from_secs(10);
+
+/// What a spool needs to know.
+pub struct SpoolSetup {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// What its files take together.
+    pub bytes: u64,
+    /// Where a snapshot goes that is made of a recording that ended without one.
+    pub snapshots: PathBuf,
+    /// What is known of the host.
+    pub host: Header,
+    /// What is masked.
+    pub privacy: Arc<Privacy>,
+}
+
+/// A spool, as others than its writer see it.
+#[derive(Clone)]
+pub struct Spool {
+    health: Arc<Mutex<SpoolHealth>>,
+}
+
+impl Spool {
+    /// A spool, the end of it that the recording has, and what is to be run on a thread of
+    /// its own.
+    pub fn new(setup: SpoolSetup) -> (Spool, SpoolFeed, SpoolWriter) {
+        let (messages, received) = sync_channel(MESSAGES_MAX);
+        let wants_checkpoint = Arc::new(AtomicBool::new(false));
+        let health = Arc::new(Mutex::new(SpoolHealth {
+            directory: setup.directory.to_string_lossy().into_owned(),
+            bytes: setup.bytes,
+            ..SpoolHealth::default()
+        }));
+        let feed = SpoolFeed::new(messages, Arc::clone(&wants_checkpoint));
+        let spool = Spool { health: Arc::clone(&health) };
+        let writer = SpoolWriter {
+            session: format!("{}-{}", setup.host.boot_id, monotonic_ns()),
+            setup,
+            received,
+            wants_checkpoint,
+            health,
+            lock: None,
+            part: None,
+            sequence: 0,
+            gap: Gap::default(),
+            synced: Instant::now(),
+            is_dirty: false,
+            retry_at: None,
+            rate: (Instant::now(), 0),
+        };
+        (spool, feed, writer)
+    }
+
+    /// How it is doing.
+    pub fn health(&self) -> SpoolHealth {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The part that is written.
+struct Part {
+    file: File,
+    at: u64,
+}
+
+/// Writes a spool until the recording ends.
+pub struct SpoolWriter {
+    setup: SpoolSetup,
+    session: String,
+    received: Receiver<Message>,
+    wants_checkpoint: Arc<AtomicBool>,
+    health: Arc<Mutex<SpoolHealth>>,
+    /// Held as long as this is: no other recorder writes here.
+    lock: Option<File>,
+    part: Option<Part>,
+    /// The number of the next part.
+    sequence: u64,
+    /// What is not in the spool, until that is written.
+    gap: Gap,
+    synced: Instant,
+    is_dirty: bool,
+    /// When to try again after a failure.
+    retry_at: Option<Instant>,
+    /// Since when the bandwidth is taken, and what was written then.
+    rate: (Instant, u64),
+}
+
+impl SpoolWriter {
+    /// Makes a snapshot of what an earlier recording left, then writes what this one seals.
+    pub fn run(mut self) {
+        self.begin();
+        loop {
+            let message = self.received.recv_timeout(SYNC_EVERY);
+            match message {
+                Ok(Message::Sealed(blocks, gap)) => {
+                    self.gap.merge(&gap);
+                    self.missed(gap);
+                    self.append(&blocks);
+                }
+                Ok(Message::Checkpoint(window, clock)) => self.rotate(&window, clock),
+                Ok(Message::End) => {
+                    self.sync();
+                    self.note_done(&self.session);
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.sync(),
+            }
+            if self.is_dirty && self.synced.elapsed() >= SYNC_EVERY {
+                self.sync();
+            }
+            if self.retry_at.is_some_and(|at| Instant::now() >= at) {
+                self.begin();
+            }
+            self.take_rate();
+        }
+    }
+
+    /// Gets everything ready that needs the disk.
+    fn begin(&mut self) {
+        self.retry_at = None;
+        match self.prepare() {
+            Ok(()) => {
+                self.update(|health| health.error = None);
+                self.wants_checkpoint.store(true, Ordering::Release);
+            }
+            Err(error) => self.fail(&format!("its files cannot be made: {error}")),
+        }
+    }
+
+    fn prepare(&mut self) -> io::Result<()> {
+        let directory = self.setup.directory.clone();
+        DirBuilder::new().recursive(true).mode(0o750).create(&directory)?;
+        if self.lock.is_none() {
+            let lock = open(&directory.join("lock"))?;
+            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+                .map_err(|_| io::Error::other("another recorder writes here"))?;
+            self.lock = Some(lock);
+            self.save_last(&directory);
+        }
+        let bytes = self.part_bytes();
+        for part in 0..PARTS {
+            reserve(&open(&part_path(&directory, part))?, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a snapshot of the last recording, if that did not end as it should.
+    fn save_last(&mut self, directory: &Path) {
+        let Some(last) = sessions(directory).ok().and_then(|mut all| all.pop()) else { return };
+        let done = std::fs::read_to_string(directory.join(DONE)).unwrap_or_default();
+        if last.name() == done.trim() {
+            return;
+        }
+        let session = last.name().to_string();
+        match recover_session(last, &self.setup.snapshots, None) {
+            Ok(recovered) => {
+                let path = recovered.path.display().to_string();
+                tracing::warn!(
+                    snapshot = path,
+                    events = recovered.events,
+                    "the last recording ended without a word: what its spool had is a snapshot now"
+                );
+                self.update(|health| health.recovered = Some(path));
+            }
+            Err(error) => {
+                tracing::error!("nothing of the last recording's spool is saved: {error}");
+            }
+        }
+        self.note_done(&session);
+    }
+
+    /// Writes down that nothing needs to be saved of a session.
+    fn note_done(&self, session: &str) {
+        let path = self.setup.directory.join(DONE);
+        // The next start makes one snapshot too many.
+        if let Err(error) = std::fs::write(&path, format!("{session}\n")) {
+            tracing::warn!("cannot write {}: {error}", path.display());
+        }
+    }
+
+    fn part_bytes(&self) -> u64 {
+        self.setup.bytes / PARTS as u64
+    }
+
+    /// Begins the next part.
+    fn rotate(&mut self, window: &FrozenWindow, clock: ClockAnchor) {
+        if self.retry_at.is_some() {
+            return;
+        }
+        self.sync();
+        self.part = None;
+        if let Err(error) = self.begin_part(window, clock) {
+            self.fail(&format!("cannot write a part: {error}"));
+        }
+    }
+
+    fn begin_part(&mut self, window: &FrozenWindow, clock: ClockAnchor) -> io::Result<()> {
+        let mut baseline = Arc::clone(&window.baseline);
+        if !baseline.is_settled() {
+            Arc::make_mut(&mut baseline).settle();
+        }
+        let blocks = blocks_of(baseline.to_events(), Class::Context);
+        let blocks: Vec<SealedBlock> =
+            blocks.iter().chain(&window.blocks).map(Block::sealed).collect();
+        let checkpoint_bytes = blocks.iter().map(|block| block.frame.len() as u64).sum();
+        let mut header = self.setup.host.clone();
+        header.clock = clock;
+        header.window = WindowInfo { asked_ns: window.limits.span_ns, ..WindowInfo::default() };
+        header.context_cut = baseline.cut();
+        header.privacy = self.setup.privacy.facts();
+        header.spool = Some(SpoolPart {
+            session: self.session.clone(),
+            sequence: self.sequence,
+            checkpoint_bytes,
+        });
+        let head = header_frame(&header)?;
+        let bytes = self.part_bytes();
+        if head.len() as u64 + checkpoint_bytes > bytes / 2 {
+            return Err(io::Error::other(format!(
+                "the state of the host takes {} of the {bytes} bytes of a part: give --spool-size \
+                 more",
+                head.len() as u64 + checkpoint_bytes
+            )));
+        }
+        let path = part_path(&self.setup.directory, (self.sequence % PARTS as u64) as usize);
+        let file = open(&path)?;
+        clear(&file, bytes)?;
+        let mut part = Part { file, at: 0 };
+        // The header last: a part without one does not count.
+        let mut at = head.len() as u64;
+        for block in &blocks {
+            part.file.write_all_at(&block.frame, at)?;
+            at += block.frame.len() as u64;
+        }
+        part.file.write_all_at(&head, 0)?;
+        part.at = at;
+        part.file.sync_data()?;
+        self.sequence += 1;
+        self.part = Some(part);
+        self.wrote(at);
+        Ok(())
+    }
+
+    /// Appends blocks; what does not fit is missing.
+    fn append(&mut self, blocks: &[Block]) {
+        let bytes = self.part_bytes();
+        let Some(part) = &mut self.part else { return self.leave_out(blocks) };
+        let mut frames = Vec::new();
+        if self.gap.blocks > 0 {
+            frames.extend(blocks_of([gap_event(&self.gap)].into_iter(), Class::Bulk));
+        }
+        let mut whole = Vec::new();
+        for block in frames.iter().chain(blocks).map(Block::sealed) {
+            whole.extend_from_slice(&block.frame);
+        }
+        if part.at + whole.len() as u64 > bytes {
+            self.wants_checkpoint.store(true, Ordering::Release);
+            return self.leave_out(blocks);
+        }
+        if let Err(error) = part.file.write_all_at(&whole, part.at) {
+            self.leave_out(blocks);
+            return self.fail(&format!("cannot write: {error}"));
+        }
+        part.at += whole.len() as u64;
+        // Some room is left for what is sealed until the next part begins.
+        if part.at > bytes - bytes / 8 {
+            self.wants_checkpoint.store(true, Ordering::Release);
+        }
+        self.gap = Gap::default();
+        self.is_dirty = true;
+        self.wrote(whole.len() as u64);
+    }
+
+    fn leave_out(&mut self, blocks: &[Block]) {
+        let mut gap = Gap::default();
+        gap.add(blocks);
+        self.gap.merge(&gap);
+        self.missed(gap);
+    }
+
+    fn missed(&self, gap: Gap) {
+        if gap.blocks > 0 {
+            self.update(|health| {
+                health.missed_blocks += gap.blocks;
+                health.missed_events += gap.events;
+            });
+        }
+    }
+
+    fn sync(&mut self) {
+        if !self.is_dirty {
+            return;
+        }
+        self.is_dirty = false;
+        self.synced = Instant::now();
+        if let Some(Err(error)) = self.part.as_ref().map(|part| part.file.sync_data()) {
+            self.fail(&format!("cannot make durable what was written: {error}"));
+        }
+    }
+
+    /// Says why nothing is written, once, and tries again later.
+    fn fail(&mut self, why: &str) {
+        self.part = None;
+        self.is_dirty = false;
+        self.retry_at = Some(Instant::now() + RETRY_AFTER);
+        let directory = self.setup.directory.display();
+        let is_new = self.health().error.as_deref() != Some(why);
+        if is_new {
+            tracing::error!("the spool {directory} is not written: {why}; recording goes on");
+        }
+        self.update(|health| health.error = Some(why.to_string()));
+    }
+
+    fn health(&self) -> SpoolHealth {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn written_bytes(&self) -> u64 {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).written_bytes
+    }
+
+    fn update(&self, change: impl FnOnce(&mut SpoolHealth)) {
+        change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn wrote(&self, bytes: u64) {
+        self.update(|health| health.written_bytes += bytes);
+    }
+
+    fn take_rate(&mut self) {
+        let (since, before) = self.rate;
+        let elapsed = since.elapsed();
+        if elapsed >= RATE_OVER {
+            let written = self.written_bytes();
+            let rate = (written - before) as f64 / elapsed.as_secs_f64();
+            self.update(|health| health.bytes_per_s = rate);
+            self.rate = (Instant::now(), written);
+        }
+    }
+}
+
+/// A loss at its place in the stream.
+fn gap_event(gap: &Gap) -> Event<'static> {
+    let mut event = Event::new(Kind::Lost, gap.first_ns);
+    for number in [u64::from(lost::NOT_SPOOLED), gap.events, gap.last_ns, gap.state_events] {
+        event.push_number(number);
+    }
+    event
+}
+
+/// The file of a part.
+fn part_path(directory: &Path, part: usize) -> PathBuf {
+    directory.join(format!("{part}.{PART_EXTENSION}"))
+}
+
+/// Opens a file of the spool, made when it is not there. Nothing else than a plain file.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o640)
+        .custom_flags(flags)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other(format!("{} is no regular file", path.display())))
+    }
+}
+
+/// Has a file take `bytes` on its disk, whatever it holds.
+fn reserve(mut file: &File, bytes: u64) -> io::Result<()> {
+    if file.metadata()?.len() > bytes {
+        file.set_len(bytes)?;
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        // A file system that cannot: the space is taken by writing.
+        Err(rustix::io::Errno::OPNOTSUPP) => {
+            let chunk = vec![0; 1 << 20];
+            let mut at = file.metadata()?.len();
+            io::Seek::seek(&mut file, io::SeekFrom::Start(at))?;
+            while at < bytes {
+                let length = (bytes - at).min(chunk.len() as u64);
+                file.write_all(&chunk[..length as usize])?;
+                at += length;
+            }
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a file zeros that keep their place on the disk.
+fn clear(file: &File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE, 0, bytes) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL) => {
+            file.set_len(0)?;
+            reserve(file, bytes)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
