@@ -12,6 +12,7 @@ mod confinement;
 mod containers;
 mod descriptors;
 mod doors;
+mod dumps;
 mod hostile;
 mod ledger;
 mod life;

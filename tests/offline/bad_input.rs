@@ -425,3 +425,99 @@ fn wrong_arguments_are_a_usage_error_with_the_remedy() {
         assert_eq!(ran.stdout, "", "{arguments:?}");
     }
 }
+
+/// A program that may take 256 MiB and two seconds of a CPU, as few as there are.
+fn bounded(words: &[&str]) -> std::process::Output {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = Command::new(recorder_tests::binary());
+    command.args(words).stdin(Stdio::null());
+    let limit = |resource, most: u64| {
+        let limits = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: a whole structure; the call only changes the child.
+        match unsafe { libc::setrlimit(resource, &raw const limits) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec nothing but two calls.
+    unsafe {
+        command.pre_exec(move || {
+            limit(libc::RLIMIT_DATA, 256 << 20)?;
+            limit(libc::RLIMIT_CPU, 2)
+        });
+    }
+    command.output().unwrap()
+}
+
+/// Files that claim much more than they are: none of them costs more than it is.
+#[test]
+fn bombs_are_refused_in_little_time_and_memory() {
+    const BYTES: usize = 1 << 20;
+    let scratch = Scratch::new();
+    let sample = fs::read(golden::newest_sample()).unwrap();
+    let ends = frame_ends(&golden::newest_sample());
+    let header = &sample[..ends[0]];
+    let behind_header = |rest: &[u8]| [header, rest].concat();
+    // A frame of zstd: magic, a descriptor with eight bytes of size, a window, the size.
+    let zstd_head = |bytes: u64| {
+        let mut head = 0xFD2F_B528u32.to_le_bytes().to_vec();
+        head.extend([0xC0, 0x58]);
+        head.extend(bytes.to_le_bytes());
+        head
+    };
+    let run_length = |last: bool| {
+        let block = u32::from(last) | 1 << 1 | (128 << 10) << 3;
+        let mut bytes = block.to_le_bytes()[..3].to_vec();
+        bytes.push(b'x');
+        bytes
+    };
+    let terabyte = [zstd_head(1 << 40), run_length(true)].concat();
+    let mut long = zstd_head(32 << 30);
+    while long.len() < BYTES {
+        long.extend(run_length(false));
+    }
+    long.extend(run_length(true));
+    let empty_skippable = [0x184D_2A5Fu32.to_le_bytes(), 0u32.to_le_bytes()].concat();
+    // Single segment, one byte of size, an empty raw block that is the last.
+    let empty_zstd = [&0xFD2F_B528u32.to_le_bytes()[..], &[0x20, 0, 1, 0, 0]].concat();
+    let only_magic = 0xFD2F_B528u32.to_le_bytes();
+    let table = |frames: u32| {
+        let mut end = frames.to_le_bytes().to_vec();
+        end.push(0);
+        end.extend(0x8F92_EAB1u32.to_le_bytes());
+        end
+    };
+    // The index of the sample, each entry of which points at the first block again.
+    let mut back = sample.clone();
+    let index = *ends.last().unwrap();
+    let length = u32::from_le_bytes(back[index + 4..index + 8].try_into().unwrap()) as usize;
+    let payload = index + 20..index + 8 + length;
+    let second = (ends[1] as u64).to_le_bytes();
+    let place = back[payload.clone()].windows(8).position(|word| word == second).unwrap();
+    back[payload.start + place..][..8].copy_from_slice(&(ends[0] as u64).to_le_bytes());
+    let checksum = crc32c::crc32c(&back[payload]);
+    back[index + 16..index + 20].copy_from_slice(&checksum.to_le_bytes());
+    let bombs = [
+        ("terabyte", behind_header(&terabyte)),
+        ("long", behind_header(&long)),
+        ("skippable", behind_header(&empty_skippable.repeat(BYTES / 8))),
+        ("empty", behind_header(&empty_zstd.repeat(BYTES / 9))),
+        ("magic", behind_header(&only_magic.repeat(BYTES / 4))),
+        ("table", [behind_header(&only_magic.repeat(BYTES / 4)), table(u32::MAX)].concat()),
+        ("back", back),
+    ];
+    for (name, bytes) in bombs {
+        let path = scratch.file(&format!("{name}.kfr"), &bytes);
+        let path = path.to_str().unwrap();
+        for command in ["info", "replay", "state", "verify"] {
+            let ran = bounded(&[command, path]);
+            let said = String::from_utf8_lossy(&ran.stderr);
+            assert_eq!(ran.status.code(), Some(65), "{command} {name}: {said} {:?}", ran.status);
+        }
+        let saved = scratch.path().join("saved.kfr");
+        let ran = bounded(&["recover", path, "-o", saved.to_str().unwrap(), "--force"]);
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(matches!(ran.status.code(), Some(0 | 65)), "recover {name}: {said}");
+        assert_eq!(ran.status.code() == Some(0), name == "back", "recover {name}: {said}");
+    }
+}

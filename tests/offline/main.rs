@@ -11,6 +11,7 @@
 mod aarch64;
 mod bad_input;
 mod crash;
+mod deadline;
 mod golden;
 mod packaging;
 mod privacy;

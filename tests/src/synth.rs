@@ -312,7 +312,7 @@ impl Synth {
         let mut blocks = blocks_of(frozen.baseline.to_events(), Class::Context);
         blocks.extend(frozen.blocks);
         blocks.extend(blocks_of(self.unfinished.iter().map(Made::as_event), Class::Unfinished));
-        let contents = Contents { header: &header, blocks, asked: Instant::now() };
+        let contents = Contents { header: &header, blocks, asked: Instant::now(), deadline: None };
         let name = snapshot::snapshot_name(&header, &header.clock, &header.trigger.source);
         snapshot::write(directory, &name, contents).expect("the snapshot is written").path
     }

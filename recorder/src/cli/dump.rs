@@ -30,6 +30,10 @@ pub(super) struct Arguments {
     /// Go on recording for so long first, such as 5s
     #[arg(long, value_parser = parse_duration_ns)]
     post: Option<u64>,
+    /// Be durable within this time, such as 2s: what is most precious and newest is
+    /// written first, and what there is no time for is left out
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ns)]
+    deadline: Option<u64>,
     /// Mark it to stay: it is never removed to make room
     #[arg(long)]
     keep: bool,
@@ -52,6 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         since_ns: arguments.since,
         post_ns: arguments.post,
         keep: arguments.keep,
+        deadline_ns: arguments.deadline,
         ..DumpOrder::default()
     };
     let path = with_client(&arguments.socket, async |client| {

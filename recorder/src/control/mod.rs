@@ -59,6 +59,8 @@ pub struct DumpOrder {
     pub labels: BTreeMap<String, String>,
     /// Whether it is never removed to make room.
     pub keep: bool,
+    /// How long it may take, nanoseconds: what is not written by then is left out.
+    pub deadline_ns: Option<u64>,
 }
 
 /// A snapshot that is durable.

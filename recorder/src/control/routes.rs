@@ -22,7 +22,7 @@ use super::{
 use crate::{
     dispatch::{Order, OrderError, keep},
     json::{self, JsonError},
-    recorder::DumpError,
+    recorder::{DEADLINE_MIN, DumpError},
     snapshot::WriteError,
     trigger::{Trigger, signature},
 };
@@ -153,7 +153,14 @@ async fn dump(
         tokio::time::sleep(Duration::from_nanos(post_ns)).await;
     }
     let since_ns = order.since_ns.map(|ns| ns.saturating_add(post_ns));
-    let order = Order { trigger, since_ns, keep: order.keep };
+    let deadline = order.deadline_ns.map(Duration::from_nanos);
+    if deadline.is_some_and(|deadline| deadline < DEADLINE_MIN) {
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("the deadline is at least {} ms", DEADLINE_MIN.as_millis()),
+        ));
+    }
+    let order = Order { trigger, since_ns, keep: order.keep, deadline };
     let dispatcher = serving.dispatcher;
     let taken = blocking(move || dispatcher.order(order)).await?;
     let written = taken.map_err(|error| Refusal::new(status_of(&error), error))?.written;
@@ -175,14 +182,17 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// The client turns the status into its exit code.
 fn status_of(error: &OrderError) -> StatusCode {
+    let error = match error {
+        OrderError::NoRoom(_) => return StatusCode::INSUFFICIENT_STORAGE,
+        OrderError::Dump(error) => error.root(),
+    };
     match error {
-        OrderError::NoRoom(_)
-        | OrderError::Dump(DumpError::Write(WriteError::Directory(..) | WriteError::File(..))) => {
+        DumpError::Write(WriteError::Directory(..) | WriteError::File(..)) => {
             StatusCode::INSUFFICIENT_STORAGE
         }
-        OrderError::Dump(DumpError::Write(WriteError::Exists(_))) => StatusCode::CONFLICT,
-        OrderError::Dump(DumpError::TooMany) => StatusCode::TOO_MANY_REQUESTS,
-        OrderError::Dump(DumpError::Recorder(_) | DumpError::NotRecording) => {
+        DumpError::Write(WriteError::Exists(_)) => StatusCode::CONFLICT,
+        DumpError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        DumpError::Recorder(_) | DumpError::NotRecording | DumpError::Shared(_) => {
             StatusCode::SERVICE_UNAVAILABLE
         }
     }

@@ -75,6 +75,8 @@ pub struct Order {
     pub since_ns: Option<u64>,
     /// Whether it is marked to stay.
     pub keep: bool,
+    /// How long it may take.
+    pub deadline: Option<Duration>,
 }
 
 /// Why there is no snapshot.
@@ -228,16 +230,20 @@ impl Dispatcher {
             name: self.dumper.name(&by),
             trigger: order.trigger.clone(),
             since_ns: order.since_ns,
+            deadline: order.deadline,
+            may_share: true,
         };
-        let name = request.name.clone();
         let taken = self.dumper.take(request);
         if order.keep
-            && taken.is_ok()
-            && let Err(error) = keep::mark(self.dumper.directory(), &name, true)
+            && let Ok(taken) = &taken
+            && let Some(name) = taken.written.path.file_name().and_then(|name| name.to_str())
+            && let Err(error) = keep::mark(self.dumper.directory(), name, true)
         {
             tracing::error!("{name} is not marked to stay: {error}");
         }
-        self.finished(&order.trigger, &taken);
+        if !taken.as_ref().is_ok_and(|taken| taken.is_shared) {
+            self.finished(&order.trigger, &taken);
+        }
         taken.map_err(OrderError::Dump)
     }
 
@@ -296,7 +302,12 @@ impl Dispatcher {
         });
         let mut taken = Err(DumpError::NotRecording);
         for attempt in 1..=TRIES_MAX {
-            let request = DumpRequest { name: name.clone(), trigger: trigger.clone(), since_ns };
+            let request = DumpRequest {
+                name: name.clone(),
+                trigger: trigger.clone(),
+                since_ns,
+                ..DumpRequest::default()
+            };
             taken = self.dumper.take(request);
             let passing = matches!(
                 taken,

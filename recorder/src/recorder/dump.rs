@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     Frozen, Handle, RecorderError,
+    turns::Turns,
     unfinished::{OwnedEvent, UnfinishedReader},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     loss::Missing,
     snapshot::{self, Contents, Header, WindowInfo, WriteError, Written, snapshot_name},
     trigger::Trigger,
-    window::{FrozenWindow, blocks_of},
+    window::{Block, FrozenWindow, blocks_of},
 };
 
 /// What a snapshot is to have.
@@ -33,6 +34,10 @@ pub struct DumpRequest {
     pub trigger: Trigger,
     /// Only this far back, nanoseconds.
     pub since_ns: Option<u64>,
+    /// How long it may take: what is not written by then is left out.
+    pub deadline: Option<Duration>,
+    /// Whether another one that is asked for at the same time will do as well.
+    pub may_share: bool,
 }
 
 /// A snapshot that was taken.
@@ -42,7 +47,22 @@ pub struct Taken {
     pub written: Written,
     /// How long the hand-over took.
     pub freeze: Duration,
+    /// Whether it was taken for somebody else, too, who sees to what is to be done behind it.
+    pub is_shared: bool,
 }
+
+/// A snapshot that is to be written.
+struct Prepared {
+    name: String,
+    header: Header,
+    blocks: Vec<Block>,
+    asked: Instant,
+    deadline: Option<Instant>,
+    freeze: Duration,
+}
+
+/// The least a snapshot may take: header, context and end are written in any case.
+pub const DEADLINE_MIN: Duration = Duration::from_millis(100);
 
 /// Takes snapshots. One is written at a time.
 pub struct Dumper {
@@ -54,7 +74,8 @@ pub struct Dumper {
     native: Abi,
     /// Snapshots asked for and not finished.
     asked: AtomicUsize,
-    writing: Mutex<()>,
+    /// By how far back they go.
+    turns: Turns<Option<u64>, DumpRequest, Result<Taken, Arc<DumpError>>>,
 }
 
 /// Snapshots asked for at the same time; each holds blocks of its moment, so one
@@ -86,6 +107,18 @@ pub enum DumpError {
     NotRecording,
     /// Too many are being taken.
     TooMany,
+    /// The one it was to share could not be taken.
+    Shared(Arc<DumpError>),
+}
+
+impl DumpError {
+    /// What really failed.
+    pub fn root(&self) -> &DumpError {
+        match self {
+            DumpError::Shared(error) => error.root(),
+            error => error,
+        }
+    }
 }
 
 impl std::fmt::Display for DumpError {
@@ -95,6 +128,7 @@ impl std::fmt::Display for DumpError {
             DumpError::Write(error) => write!(f, "{error}"),
             DumpError::NotRecording => write!(f, "not recording yet: try again"),
             DumpError::TooMany => write!(f, "{DUMPS_MAX} snapshots are being taken: try again"),
+            DumpError::Shared(error) => write!(f, "{error}"),
         }
     }
 }
@@ -111,7 +145,7 @@ impl Dumper {
             unfinished: setup.unfinished,
             directory: setup.directory,
             asked: AtomicUsize::new(0),
-            writing: Mutex::new(()),
+            turns: Turns::new(),
         }
     }
 
@@ -140,22 +174,49 @@ impl Dumper {
         if !self.handle.is_recording() {
             return Err(DumpError::NotRecording);
         }
+        if request.may_share && request.deadline.is_none() {
+            let work = |requests: Vec<DumpRequest>| {
+                let mut requests = requests.into_iter();
+                let mut first = requests.next().unwrap_or_default();
+                requests.for_each(|request| first.trigger.join(request.trigger));
+                self.counted(|| self.write(self.freeze(first)?)).map_err(Arc::new)
+            };
+            return match self.turns.take(request.since_ns, request, work) {
+                (taken, false) => taken.map_err(|error| match Arc::try_unwrap(error) {
+                    Ok(error) => error,
+                    Err(shared) => DumpError::Shared(shared),
+                }),
+                (Ok(taken), true) => Ok(Taken { is_shared: true, ..taken }),
+                (Err(error), true) => Err(DumpError::Shared(error)),
+            };
+        }
+        // The moment of the snapshot is the moment of the request, even when another one
+        // is being written. One that has no time waits for none.
+        let has_time = request.deadline.is_none();
+        self.counted(|| {
+            let frozen = self.freeze(request)?;
+            if has_time { self.turns.alone(|| self.write(frozen)) } else { self.write(frozen) }
+        })
+    }
+
+    /// Does `work` unless too much is done already.
+    fn counted(&self, work: impl FnOnce() -> Result<Taken, DumpError>) -> Result<Taken, DumpError> {
         if self.asked.fetch_add(1, Ordering::AcqRel) >= DUMPS_MAX {
             self.asked.fetch_sub(1, Ordering::AcqRel);
             return Err(DumpError::TooMany);
         }
-        let taken = self.take_one(request);
+        let taken = work();
         self.asked.fetch_sub(1, Ordering::AcqRel);
         taken
     }
 
-    fn take_one(&self, request: DumpRequest) -> Result<Taken, DumpError> {
+    /// Freezes the window, and gathers what else belongs into the file.
+    fn freeze(&self, request: DumpRequest) -> Result<Prepared, DumpError> {
         let asked = Instant::now();
-        // The moment of the snapshot is the moment of the request, even when
-        // another one is being written.
+        let deadline = request.deadline.map(|within| asked + within.max(DEADLINE_MIN));
+        let waits_max = request.deadline.map_or(Duration::MAX, |within| within / 8);
         let mut frozen = self.handle.freeze().map_err(DumpError::Recorder)?;
-        let mut unfinished = self.unfinished.ask(frozen.moment_ns);
-        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unfinished = self.unfinished.ask(frozen.moment_ns, waits_max);
         if let Some(since_ns) = request.since_ns {
             let oldest_ns = frozen.moment_ns.saturating_sub(since_ns);
             cut_before(&mut frozen, oldest_ns);
@@ -172,21 +233,34 @@ impl Dumper {
             tracing::warn!("missing in a snapshot: {}: {}", missing.what, missing.why);
             header.missing.push(missing);
         }
-        let FrozenWindow { blocks, mut baseline, .. } = frozen.window;
+        let FrozenWindow { mut blocks, mut baseline, .. } = frozen.window;
         if !baseline.is_settled() {
             // A copy: the window goes on with its own.
             Arc::make_mut(&mut baseline).settle();
         }
+        if deadline.is_some() {
+            most_precious_first(&mut blocks);
+        }
+        let unfinished = unfinished.events.iter().map(OwnedEvent::as_event);
+        let unfinished = blocks_of(unfinished, Class::Unfinished);
         let mut all = blocks_of(baseline.to_events(), Class::Context);
-        all.extend(blocks);
-        all.extend(blocks_of(
-            unfinished.events.iter().map(OwnedEvent::as_event),
-            Class::Unfinished,
-        ));
-        let contents = Contents { header: &header, blocks: all, asked };
+        // What hangs may be all that somebody wants to know.
+        if deadline.is_some() {
+            all.extend(unfinished);
+            all.extend(blocks);
+        } else {
+            all.extend(blocks);
+            all.extend(unfinished);
+        }
+        Ok(Prepared { name, header, blocks: all, asked, deadline, freeze: frozen.freeze })
+    }
+
+    fn write(&self, prepared: Prepared) -> Result<Taken, DumpError> {
+        let Prepared { name, header, blocks, asked, deadline, freeze } = prepared;
+        let contents = Contents { header: &header, blocks, asked, deadline };
         let written =
             snapshot::write(&self.directory, &name, contents).map_err(DumpError::Write)?;
-        Ok(Taken { written, freeze: frozen.freeze })
+        Ok(Taken { written, freeze, is_shared: false })
     }
 
     fn header(&self, frozen: &Frozen, request: DumpRequest) -> Header {
@@ -236,6 +310,19 @@ fn window_info(window: &FrozenWindow, moment_ns: u64) -> WindowInfo {
     };
     window.blocks.iter().for_each(|block| info.count(block.meta()));
     info
+}
+
+/// What names follow from, in the order of time; then what is precious, then the rest, the
+/// newest first.
+fn most_precious_first(blocks: &mut [Block]) {
+    blocks.sort_by_key(|block| {
+        let meta = block.meta();
+        match meta.class {
+            Class::State => (0, meta.first_ns),
+            Class::Precious => (1, u64::MAX - meta.last_ns),
+            _ => (2, u64::MAX - meta.last_ns),
+        }
+    });
 }
 
 /// Leaves out what is older.

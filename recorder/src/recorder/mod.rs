@@ -8,6 +8,7 @@ mod dump;
 mod pulse;
 mod rate;
 mod tally;
+mod turns;
 mod unfinished;
 mod watcher;
 
@@ -24,7 +25,7 @@ use rate::Rate;
 use serde::{Deserialize, Serialize};
 use watcher::Watcher;
 
-pub use dump::{DumpError, DumpRequest, Dumper, DumperSetup, Taken, host_facts};
+pub use dump::{DEADLINE_MIN, DumpError, DumpRequest, Dumper, DumperSetup, Taken, host_facts};
 pub use pulse::Pulse;
 pub use tally::{KernelCounts, Record, Tally};
 pub use unfinished::{UNFINISHED_THREAD, UnfinishedReader, UnfinishedSetup};

@@ -104,9 +104,10 @@ impl UnfinishedReader {
         Ok((UnfinishedReader { requests, overdue: Mutex::default() }, kept))
     }
 
-    /// The calls that had not returned at `moment_ns`, as many as can be had in time.
-    pub(super) fn ask(&self, moment_ns: u64) -> Unfinished {
-        self.ask_within(moment_ns, ANSWER_WITHIN)
+    /// The calls that had not returned at `moment_ns`, as many as can be had `within` this
+    /// time, or [`ANSWER_WITHIN`].
+    pub(super) fn ask(&self, moment_ns: u64, within: Duration) -> Unfinished {
+        self.ask_within(moment_ns, within.min(ANSWER_WITHIN))
     }
 
     fn ask_within(&self, moment_ns: u64, within: Duration) -> Unfinished {

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     BlockEntry, FORMAT_VERSION, Header, SnapshotReader, Target, WindowInfo, WriteError,
-    write::write_frames,
+    write::{header_frame, write_frames},
 };
 use crate::{event::Class, loss::Missing, window::SealedBlock};
 
@@ -84,7 +84,8 @@ pub fn recover(
     });
     let failed =
         |error: io::Error| RecoverError::Write(WriteError::File(directory.join(name), error));
-    write_frames(target.file(), &header, blocks, asked).map_err(failed)?;
+    let head = header_frame(&header, 0).map_err(failed)?;
+    write_frames(target.file(), &head, blocks, asked).map_err(failed)?;
     let path = target.finish(name, replace).map_err(RecoverError::Write)?;
     Ok(Recovered { path, blocks: whole.len() as u64, events, absent, complaints })
 }

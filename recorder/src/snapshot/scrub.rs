@@ -9,8 +9,9 @@ use std::{
 };
 
 use super::{
-    BlockEntry, Header, SnapshotError, SnapshotReader, Target, WriteError, recover::note_damage,
-    write::write_frames,
+    BlockEntry, Header, SnapshotError, SnapshotReader, Target, WriteError,
+    recover::note_damage,
+    write::{header_frame, write_frames},
 };
 use crate::{
     event::{Attached, Event, syscall::Abi},
@@ -136,7 +137,8 @@ pub fn scrub(
     let mut again = Again { reader, masker: &mut masker, native, payload, bytes, progress };
     let blocks = looked.iter().flat_map(|looked| again.blocks(looked));
     let failed = |error| ScrubError::Write(WriteError::File(directory.join(name), error));
-    write_frames(target.file(), &header, blocks, asked).map_err(failed)?;
+    let head = header_frame(&header, 0).map_err(failed)?;
+    write_frames(target.file(), &head, blocks, asked).map_err(failed)?;
     let path = target.finish(name, replace).map_err(ScrubError::Write)?;
     Ok(Scrubbed { path, masked, complaints })
 }

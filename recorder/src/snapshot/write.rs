@@ -5,10 +5,13 @@ use std::{
     fmt,
     fs::File,
     io::{self, BufWriter, Write},
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::FileExt as _,
+    },
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
@@ -23,7 +26,11 @@ use super::{
 use crate::{
     clock::ClockAnchor,
     event::{Class, Kind},
-    window::{Block, SealedBlock, codec::EVENTS_MAX},
+    loss::Missing,
+    window::{
+        Block, SealedBlock,
+        codec::{BlockMeta, EVENTS_MAX},
+    },
 };
 
 /// The end of a temporary name; with the leading dot it marks our leftovers.
@@ -81,6 +88,9 @@ pub struct Contents<'a> {
     pub blocks: Vec<Block>,
     /// When the snapshot was asked for.
     pub asked: Instant,
+    /// By when it must be durable: blocks for which there is no time are left out, the last
+    /// first.
+    pub deadline: Option<Instant>,
 }
 
 /// A written file.
@@ -231,23 +241,113 @@ pub fn write(directory: &Path, name: &str, contents: Contents<'_>) -> Result<Wri
     let path = directory.join(name);
     let target = Target::create(directory)?;
     let failed = |error: io::Error| WriteError::File(path.clone(), error);
-    let Contents { header, blocks, asked } = contents;
-    let blocks = blocks.into_iter().map(|block| Ok(block.sealed()));
-    let (bytes, total_ms) = write_frames(target.file(), header, blocks, asked).map_err(failed)?;
+    let Contents { header, blocks, asked, deadline } = contents;
+    let head = header_frame(header, deadline.map_or(0, |_| CORRECTION_BYTES)).map_err(failed)?;
+    let mut paced = Paced::new(target.file(), deadline);
+    let mut left = Vec::new();
+    let blocks = blocks.into_iter().filter_map(|block| {
+        if paced.has_time() {
+            let sealed = block.sealed();
+            return Some(paced.wrote(sealed.frame.len()).map(|()| sealed));
+        }
+        left.push(*block.meta());
+        None
+    });
+    let (bytes, total_ms) = write_frames(target.file(), &head, blocks, asked).map_err(failed)?;
+    if !left.is_empty() {
+        let header = without(header, &left, deadline.map_or(Duration::ZERO, |at| at - asked));
+        let corrected = header_frame_of(&header, head.len()).map_err(failed)?;
+        target.file().write_all_at(&corrected, 0).map_err(failed)?;
+    }
     let path = target.finish(name, false)?;
     Ok(Written { path, bytes, total_ms })
 }
 
-/// The frame a file begins with.
-pub fn header_frame(header: &Header) -> io::Result<Vec<u8>> {
-    Ok(skippable(MAGIC_HEADER, TAG_HEADER, &serde_json::to_vec(header)?))
+/// Room in a header for what is left out.
+const CORRECTION_BYTES: usize = 1024;
+
+/// How much is written before it is made durable, where there is a deadline: what that takes
+/// says what the end will take.
+const PACE_BYTES: usize = 4 << 20;
+
+/// Watches that the end of a file is durable in time.
+struct Paced<'a> {
+    file: &'a File,
+    deadline: Option<Instant>,
+    unsynced_bytes: usize,
+    /// The longest it took to make [`PACE_BYTES`] durable.
+    sync_max: Duration,
 }
 
-/// Writes header, blocks and what comes behind them. Answers how many bytes, and how many
+impl Paced<'_> {
+    fn new(file: &File, deadline: Option<Instant>) -> Paced<'_> {
+        // What an empty disk takes for a file and its name.
+        Paced { file, deadline, unsynced_bytes: 0, sync_max: Duration::from_millis(10) }
+    }
+
+    /// Whether another block can be written: then come index and end, both are made
+    /// durable, and so is the name.
+    fn has_time(&self) -> bool {
+        self.deadline.is_none_or(|deadline| {
+            Instant::now() + 3 * self.sync_max + Duration::from_millis(10) < deadline
+        })
+    }
+
+    fn wrote(&mut self, bytes: usize) -> io::Result<()> {
+        if self.deadline.is_none() {
+            return Ok(());
+        }
+        self.unsynced_bytes += bytes;
+        if self.unsynced_bytes >= PACE_BYTES {
+            let began = Instant::now();
+            self.file.sync_data()?;
+            self.sync_max = self.sync_max.max(began.elapsed());
+            self.unsynced_bytes = 0;
+        }
+        Ok(())
+    }
+}
+
+/// The header of a file without these blocks.
+fn without(header: &Header, left: &[BlockMeta], deadline: Duration) -> Header {
+    let mut header = header.clone();
+    let recorded = || left.iter().filter(|meta| Class::RECORDED.contains(&meta.class));
+    let events: u64 = recorded().map(BlockMeta::ledger_events).sum();
+    header.ledger.in_window = header.ledger.in_window.saturating_sub(events);
+    header.ledger.evicted += events;
+    // What is there is the newest: a class begins behind the last block of it that is not.
+    for meta in recorded() {
+        let first = header.window.start_ns_by_class.entry(meta.class.name().to_string());
+        first.and_modify(|first| *first = (*first).max(meta.last_ns));
+    }
+    let starts = header.window.start_ns_by_class.values().copied();
+    header.window.start_ns = starts.min().unwrap_or(header.window.start_ns);
+    header.missing.push(Missing {
+        what: format!("{events} events in {} blocks", left.len()),
+        why: format!("the snapshot had to be durable within {deadline:?}"),
+    });
+    header
+}
+
+/// The frame a file begins with, with so many bytes of room for a header that says more.
+pub fn header_frame(header: &Header, room: usize) -> io::Result<Vec<u8>> {
+    let mut payload = serde_json::to_vec(header)?;
+    payload.resize(payload.len() + room, b' ');
+    Ok(skippable(MAGIC_HEADER, TAG_HEADER, &payload))
+}
+
+/// The same in exactly so many bytes.
+fn header_frame_of(header: &Header, bytes: usize) -> io::Result<Vec<u8>> {
+    let shortest = header_frame(header, 0)?.len();
+    let room = bytes.checked_sub(shortest);
+    header_frame(header, room.ok_or(io::Error::other("the header has become too long"))?)
+}
+
+/// Writes a header's frame, blocks and what comes behind them. Answers how many bytes, and how many
 /// milliseconds from `asked` until all blocks were durable.
 pub(crate) fn write_frames(
     file: &File,
-    header: &Header,
+    head: &[u8],
     blocks: impl Iterator<Item = io::Result<SealedBlock>>,
     asked: Instant,
 ) -> io::Result<(u64, u64)> {
@@ -257,7 +357,7 @@ pub(crate) fn write_frames(
         frames.push((frame.len() as u32, raw));
         out.write_all(frame)
     };
-    put(&mut out, &header_frame(header)?, 0)?;
+    put(&mut out, head, 0)?;
     let mut index = Vec::new();
     let mut trailer = Trailer::default();
     for block in blocks {

@@ -16,7 +16,7 @@ use crate::{
     loss::{Ledger, Missing},
     snapshot::{
         BlockEntry, Header, RecoverError, Recovered, SnapshotReader, SpoolPart, Target, WindowInfo,
-        WriteError, note_damage, snapshot_name, write_frames,
+        WriteError, header_frame, note_damage, snapshot_name, write_frames,
     },
     trigger::Trigger,
     window::{Block, FrozenWindow, SealedBlock, WindowLimits, blocks_of},
@@ -181,7 +181,8 @@ pub fn recover_session(
     let kept = context.iter().chain(&state).map(|block| Ok(block.sealed()));
     let frames = kept.chain(others.iter().map(|place| sealed(&session, place)));
     let failed = |error: io::Error| RecoverError::Write(WriteError::File(into.join(&name), error));
-    write_frames(target.file(), &header, frames, asked).map_err(failed)?;
+    let head = header_frame(&header, 0).map_err(failed)?;
+    write_frames(target.file(), &head, frames, asked).map_err(failed)?;
     let path = target.finish(&name, replaces).map_err(RecoverError::Write)?;
     Ok(Recovered { path, blocks: blocks as u64, events, absent: None, complaints })
 }

@@ -254,7 +254,7 @@ impl SpoolWriter {
             sequence: self.sequence,
             checkpoint_bytes,
         });
-        let head = header_frame(&header)?;
+        let head = header_frame(&header, 0)?;
         let bytes = self.part_bytes();
         if head.len() as u64 + checkpoint_bytes > bytes / 2 {
             return Err(io::Error::other(format!(
