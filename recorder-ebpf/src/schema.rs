@@ -1042,6 +1042,29 @@ kinds! {
         /// Controllers or name of the hierarchy, of its root.
         controllers => Meaning::Text,
     }
+    /// How often something happened in a stretch of time that began at the time of the event.
+    /// Made by the recorder, no event itself. Its process is 0 where it is of no single one.
+    17 Rollup "rollup" {
+        /// How long the stretch was.
+        span_ns: u64 => Meaning::DurationNs,
+        /// What is counted: a call by its number, one of 32 bits by 512 more, everything of
+        /// a kind by 1024 more than its number, calls that are not told apart by 2^32 - 1.
+        what: u64 => Meaning::Number,
+        /// How often.
+        count: u64 => Meaning::Number,
+        /// How often it failed.
+        errors: u64 => Meaning::Number,
+        /// Bytes that were read, written, sent or received.
+        bytes: u64 => Meaning::Bytes,
+        /// How many processes that have ended are summed up in it, by their name.
+        ended: u64 => Meaning::Number,
+        ;
+        /// What the process was called.
+        name => Meaning::Comm,
+        /// How long calls took: pairs of a power of two, nanoseconds, in one byte, and how
+        /// many took as long or up to twice that, in bytes of seven bits.
+        latencies => Meaning::Text,
+    }
     /// A process was moved to another control group by the thread of the event.
     16 CgroupAttach "cgroup_attach" {
         /// The process that was moved.

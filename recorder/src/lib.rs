@@ -34,6 +34,8 @@ pub mod snapshot;
 
 pub mod spool;
 
+pub mod rollup;
+
 pub mod replay;
 
 pub mod filter;

@@ -24,6 +24,7 @@ mod oracle;
 mod privacy;
 mod privileges;
 mod processes;
+mod rollups;
 mod rules;
 mod service;
 mod spool;

@@ -235,7 +235,7 @@ impl From<&Event<'_>> for Made {
 }
 
 fn is_made_by_recorder(kind: Kind) -> bool {
-    matches!(kind, Kind::Process | Kind::Descriptor | Kind::Cut)
+    matches!(kind, Kind::Process | Kind::Descriptor | Kind::Cut | Kind::Rollup)
 }
 
 /// What a snapshot is made of.

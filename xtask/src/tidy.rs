@@ -62,6 +62,7 @@ const MODULES: &[Module] = &[
     Module { name: "window", uses: Uses::Above },
     Module { name: "snapshot", uses: Uses::Above },
     Module { name: "spool", uses: Uses::Above },
+    Module { name: "rollup", uses: Uses::Above },
     Module { name: "replay", uses: Uses::Above },
     Module { name: "filter", uses: Uses::Above },
     Module { name: "export", uses: Uses::Above },

@@ -12,6 +12,7 @@ mod output;
 mod record;
 mod recover;
 mod replay;
+mod rollups;
 mod scrub;
 mod state;
 #[cfg(feature = "capture")]
@@ -56,6 +57,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Print the processes, files or sockets of a moment, like ps and ss
     State(state::Arguments),
+    /// Print how often who did what, over the last hour
+    Rollups(rollups::Arguments),
     /// Say what a snapshot is, what it covers and what it lost
     Info(info::Arguments),
     /// Check every checksum of a snapshot
@@ -179,6 +182,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => return check::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::State(arguments) => state::run(&arguments),
+        Command::Rollups(arguments) => rollups::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),

@@ -67,6 +67,13 @@ fn text(status: &Status, out: &mut Out) -> io::Result<()> {
     for (name, part) in memory.parts() {
         writeln!(out, "  {name:<10}{:>12}", bytes(part))?;
     }
+    let rollups = &health.rollups;
+    writeln!(
+        out,
+        "rollups   {:.1} min of 60, {} rows",
+        rollups.span_s / 60.0,
+        grouped(rollups.rows)
+    )?;
     writeln!(out, "cpu       {:.2} % of one CPU, up {:.0} s", health.cpu_percent, status.uptime_s)?;
     writeln!(out, "segments  {}", health.segments)?;
     writeln!(out, "snapshots {}", status.snapshots)?;

@@ -32,6 +32,8 @@ pub enum Class {
     Context = 3,
     /// Calls that had not returned at the freeze.
     Unfinished = 4,
+    /// Counts of the last hour: no events.
+    Rollup = 5,
 }
 
 /// A call that lasted longer is precious.
@@ -53,6 +55,7 @@ impl Class {
             2 => Some(Class::Bulk),
             3 => Some(Class::Context),
             4 => Some(Class::Unfinished),
+            5 => Some(Class::Rollup),
             _ => None,
         }
     }
@@ -65,7 +68,14 @@ impl Class {
             Class::Bulk => "bulk",
             Class::Context => "context",
             Class::Unfinished => "unfinished",
+            Class::Rollup => "rollup",
         }
+    }
+
+    /// Whether blocks of it hold what happened in the window, or was happening at its end:
+    /// the others are no events.
+    pub fn has_events(self) -> bool {
+        !matches!(self, Class::Context | Class::Rollup)
     }
 
     /// The class of an event recorded in ABI `native`.
@@ -84,6 +94,7 @@ impl Class {
                 Class::Precious
             }
             Kind::Process | Kind::Descriptor | Kind::Cut => Class::Context,
+            Kind::Rollup => Class::Rollup,
         }
     }
 
@@ -153,6 +164,6 @@ mod tests {
                 assert_eq!(class as u8, number);
             }
         }
-        assert_eq!(Class::from_number(5), None);
+        assert_eq!(Class::from_number(6), None);
     }
 }

@@ -263,9 +263,12 @@ impl Text {
                 let thread = if pid == tid { String::new() } else { format!("/{tid}") };
                 format!("+++ moved {pid}{thread} to control group {} +++", text(0))
             }
-            Kind::Process | Kind::Descriptor | Kind::Cut | Kind::Syscall | Kind::Lost => {
-                event.kind.schema().name.to_string()
-            }
+            Kind::Process
+            | Kind::Descriptor
+            | Kind::Cut
+            | Kind::Syscall
+            | Kind::Lost
+            | Kind::Rollup => event.kind.schema().name.to_string(),
         };
         self.line.push_str(&line);
     }

@@ -20,6 +20,7 @@ use crate::{
     clock::ClockAnchor,
     event::{Class, syscall::Abi},
     loss::Missing,
+    rollup::Row,
     snapshot::{self, Contents, Header, WindowInfo, WriteError, Written, snapshot_name},
     trigger::Trigger,
     window::{Block, FrozenWindow, blocks_of},
@@ -244,11 +245,16 @@ impl Dumper {
         let unfinished = unfinished.events.iter().map(OwnedEvent::as_event);
         let unfinished = blocks_of(unfinished, Class::Unfinished);
         let mut all = blocks_of(baseline.to_events(), Class::Context);
+        let (rollups, rows) = frozen.rollups;
+        let mut rollups: Vec<Block> = rollups.into_iter().map(Block::Sealed).collect();
+        rollups.extend(blocks_of(rows.iter().map(Row::as_event), Class::Rollup));
         // What hangs may be all that somebody wants to know.
         if deadline.is_some() {
             all.extend(unfinished);
             all.extend(blocks);
+            all.extend(rollups);
         } else {
+            all.extend(rollups);
             all.extend(blocks);
             all.extend(unfinished);
         }

@@ -43,9 +43,10 @@ use crate::{
     privacy::{Masker, Privacy, PrivacyFacts},
     probe::{self, CutAnswer, ProbeError, Probes},
     ring::{RecordSource, Wake},
+    rollup::{RollupHealth, Rollups, Row},
     spool::{Spool, SpoolFeed, SpoolHealth},
     trigger::rule::{Firing, Rules, RulesHealth},
-    window::{FrozenWindow, Holding, Window, WindowLimits},
+    window::{FrozenWindow, Holding, SealedBlock, Window, WindowLimits},
 };
 
 /// How long the rings are left alone when nobody asks: they wake us when half full.
@@ -102,6 +103,8 @@ impl From<ProbeError> for RecorderError {
 pub struct Frozen {
     /// The window.
     pub window: FrozenWindow,
+    /// Counts of the last hour: blocks, and rows since the last of them.
+    pub rollups: (Vec<SealedBlock>, Vec<Row>),
     /// The books, at exactly the place where the window ends.
     pub ledger: Ledger,
     /// The moment: nothing later is in it.
@@ -140,6 +143,9 @@ pub struct Health {
     pub rules: RulesHealth,
     /// What is masked, and how much was.
     pub privacy: PrivacyFacts,
+    /// The counts of the last hour.
+    #[serde(default)]
+    pub rollups: RollupHealth,
     /// The books.
     pub ledger: Ledger,
 }
@@ -185,6 +191,9 @@ pub struct MemoryHealth {
     pub baseline: u64,
     /// What rules remember; the window has so much less.
     pub rules: u64,
+    /// Counts of the last hour; the same.
+    #[serde(default)]
+    pub rollups: u64,
     /// All of it.
     pub total: u64,
     /// What it may be.
@@ -193,7 +202,7 @@ pub struct MemoryHealth {
 
 impl MemoryHealth {
     /// Its parts by name.
-    pub fn parts(&self) -> [(&'static str, u64); 7] {
+    pub fn parts(&self) -> [(&'static str, u64); 8] {
         [
             ("rings", self.rings),
             ("slots", self.slots),
@@ -202,6 +211,7 @@ impl MemoryHealth {
             ("pinned", self.pinned),
             ("baseline", self.baseline),
             ("rules", self.rules),
+            ("rollups", self.rollups),
         ]
     }
 }
@@ -308,6 +318,7 @@ pub struct Recorder<S> {
     probes: Probes,
     window: Window,
     feed: Option<SpoolFeed>,
+    rollups: Rollups,
     /// What the window may have together with what rules remember.
     limits: WindowLimits,
     watcher: Watcher,
@@ -366,6 +377,8 @@ impl<S: RecordSource> Recorder<S> {
         let mut watcher = Watcher::new(setup.rules, cpus, setup.firings);
         watcher.bound(setup.memory_bytes);
         watcher.seed(&setup.baseline);
+        let rollups =
+            Rollups::new(setup.native, rollup_bytes_max(setup.memory_bytes), &setup.baseline);
         let mut window = Window::new(setup.limits, cpus, setup.native, setup.baseline);
         if feed.is_some() {
             window.keep_unseen();
@@ -374,6 +387,7 @@ impl<S: RecordSource> Recorder<S> {
             source,
             window,
             feed,
+            rollups,
             limits: setup.limits,
             watcher,
             masker: setup.privacy.masker(),
@@ -400,6 +414,7 @@ impl<S: RecordSource> Recorder<S> {
             self.fit_window();
             let now_ns = clock::monotonic_ns();
             self.window.tick(now_ns);
+            self.rollups.tick(now_ns);
             if let Some(feed) = &mut self.feed {
                 feed.take(&mut self.window);
             }
@@ -416,6 +431,7 @@ impl<S: RecordSource> Recorder<S> {
                     Message::Limits(limits, memory_bytes) => {
                         (self.limits, self.memory_bytes) = (limits, memory_bytes);
                         self.watcher.bound(memory_bytes);
+                        self.rollups.set_bytes_max(rollup_bytes_max(memory_bytes));
                     }
                     Message::Rules(rules, answer) => {
                         let want_names = self.watcher.set(rules, self.memory_bytes);
@@ -450,7 +466,8 @@ impl<S: RecordSource> Recorder<S> {
 
     /// The window has what rules do not take.
     fn fit_window(&mut self) {
-        let bytes_max = self.limits.bytes_max.saturating_sub(self.watcher.bytes());
+        let others = self.watcher.bytes() + self.rollups.bytes();
+        let bytes_max = self.limits.bytes_max.saturating_sub(others);
         let limits = WindowLimits { bytes_max, ..self.limits };
         if limits != self.window.limits() {
             self.window.set_limits(limits);
@@ -460,7 +477,7 @@ impl<S: RecordSource> Recorder<S> {
     /// Reads the ring of a CPU: at most `records_max`, and not beyond the mark
     /// `nonce`, whether or not it came.
     fn drain(&mut self, cpu: usize, records_max: usize, nonce: u64) -> usize {
-        let Recorder { source, window, watcher, masker, tally, pulse, probes, .. } = self;
+        let Recorder { source, window, watcher, masker, tally, pulse, probes, rollups, .. } = self;
         let (own_pid, native) = (probes.own_pid(), self.native);
         source.drain(cpu, records_max, &mut |record| {
             let mut event = Event::new(Kind::Lost, 0);
@@ -478,6 +495,7 @@ impl<S: RecordSource> Recorder<S> {
             let masked = masker.event(&event, native);
             let event = masked.as_ref().unwrap_or(&event);
             watcher.look(event);
+            rollups.push(event);
             window.push(event);
             true
         })
@@ -547,9 +565,11 @@ impl<S: RecordSource> Recorder<S> {
         let drain = asked.elapsed();
         let started = Instant::now();
         let window = self.window.freeze();
+        let rollups = self.rollups.freeze();
         let clock = ClockAnchor::now();
         let freeze = started.elapsed();
-        Ok(Frozen { window, ledger, moment_ns: clock.monotonic_ns, clock, drain, freeze })
+        let moment_ns = clock.monotonic_ns;
+        Ok(Frozen { window, rollups, ledger, moment_ns, clock, drain, freeze })
     }
 
     /// Events known to be lost, by the records of losses.
@@ -581,7 +601,12 @@ impl<S: RecordSource> Recorder<S> {
             pinned: self.window.pinned_bytes(),
             baseline: self.window.baseline_bytes(),
             rules: self.watcher.bytes(),
-            total: rings + slots + self.window.bytes() + self.watcher.bytes(),
+            rollups: self.rollups.bytes(),
+            total: rings
+                + slots
+                + self.window.bytes()
+                + self.watcher.bytes()
+                + self.rollups.bytes(),
             limit: self.memory_bytes,
         };
         Ok(Health {
@@ -600,7 +625,13 @@ impl<S: RecordSource> Recorder<S> {
             rules: self.watcher.health(),
             privacy: self.privacy.facts(),
             canary_age_ms: self.pulse.canary_age_ns().map(|age_ns| age_ns / 1_000_000),
+            rollups: self.rollups.health(now_ns),
             ledger,
         })
     }
+}
+
+/// Counts take an eighth of the memory at most.
+fn rollup_bytes_max(memory_bytes: u64) -> u64 {
+    memory_bytes / 8
 }

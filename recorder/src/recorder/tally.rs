@@ -84,7 +84,7 @@ impl Tally {
                 Record::Mark(event.number(0))
             }
             // Of no class of the window: only the recorder makes them.
-            Kind::Process | Kind::Descriptor => {
+            Kind::Process | Kind::Descriptor | Kind::Rollup => {
                 tracing::debug!(cpu, "a record is of a kind that no program writes");
                 self.malformed(cpu)
             }

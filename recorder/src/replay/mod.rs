@@ -68,6 +68,7 @@ pub fn replay_into(
                 Err(error) => replayed.damage.push(error.to_string()),
             },
             Class::State => waiting.push(entry),
+            Class::Rollup => {}
             _ if skip(entry) => {}
             _ => waiting.push(entry),
         }

@@ -244,7 +244,7 @@ impl SnapshotReader {
     pub fn events(&self) -> BTreeMap<String, u64> {
         let mut events = BTreeMap::new();
         for entry in &self.blocks {
-            if entry.meta.class != crate::event::Class::Context {
+            if entry.meta.class.has_events() {
                 add_kinds(&mut events, entry);
             }
         }

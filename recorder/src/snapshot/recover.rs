@@ -98,7 +98,7 @@ fn unknown(whole: &[BlockEntry]) -> Header {
         what: "host, architecture, clocks and books".to_string(),
         why: format!("the header is lost: calls are read as those of {arch}, times as since 1970"),
     };
-    let recorded = || whole.iter().filter(|entry| entry.meta.class != Class::Context);
+    let recorded = || whole.iter().filter(|entry| entry.meta.class.has_events());
     Header {
         host: "unknown".to_string(),
         kernel: "unknown".to_string(),

@@ -391,7 +391,7 @@ pub(crate) fn write_frames(
 impl Trailer {
     /// Takes a block into account.
     pub(super) fn count(&mut self, entry: &BlockEntry) {
-        if entry.meta.class == Class::Context {
+        if !entry.meta.class.has_events() {
             self.context_bytes += u64::from(entry.frame_bytes);
             return;
         }

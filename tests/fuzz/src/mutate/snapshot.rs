@@ -214,7 +214,7 @@ fn render(parts: &[Part]) -> Vec<u8> {
 }
 
 fn count(trailer: &mut Trailer, entry: &Entry, frame_bytes: usize) {
-    if entry.class == Class::Context as u8 {
+    if [Class::Context as u8, Class::Rollup as u8].contains(&entry.class) {
         trailer.context_bytes += frame_bytes as u64;
         return;
     }

@@ -1,0 +1,572 @@
+//! Counting while recording.
+
+use std::collections::VecDeque;
+
+use hashbrown::{HashMap, HashSet};
+use serde::{Deserialize, Serialize};
+
+use super::{Counted, Latencies, Row};
+use crate::{
+    context::Processes,
+    event::{
+        Call, Class, Event, Kind,
+        syscall::{self, Abi},
+        wire::{CALLS_COMPAT, CALLS_MAX, KINDS_MAX, call_index, flag},
+    },
+    window::{SealedBlock, sealed_of},
+};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// How far back it goes.
+const SPAN_NS: u64 = 3_600 * SECOND_NS;
+
+/// Pairs of process and call that have a row each second.
+const PER_SECOND: usize = 64;
+
+/// Of the others those that have one every ten seconds.
+const PER_TEN_SECONDS: usize = 512;
+
+/// Pairs that are told apart at the most; the rest is summed up.
+const PAIRS_MAX: usize = 8_192;
+
+/// Pairs of a name and a call that are told apart of processes that have ended.
+const NAMED_MAX: usize = 4_096;
+
+/// Processes whose names are remembered.
+const NAMES_MAX: usize = 65_536;
+
+/// Calls that answer with how many bytes they moved.
+const MOVING: [&str; 24] = [
+    "read",
+    "write",
+    "pread64",
+    "pwrite64",
+    "readv",
+    "writev",
+    "preadv",
+    "pwritev",
+    "preadv2",
+    "pwritev2",
+    "sendto",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "sendfile",
+    "sendfile64",
+    "splice",
+    "tee",
+    "vmsplice",
+    "copy_file_range",
+    "getrandom",
+    "send",
+    "recv",
+    "getdents64",
+];
+
+/// What is counted of a pair.
+#[derive(Clone, Debug, Default)]
+struct Cell {
+    count: u64,
+    errors: u64,
+    bytes: u64,
+    latencies: Latencies,
+}
+
+impl Cell {
+    fn merge(&mut self, other: &Cell) {
+        self.count += other.count;
+        self.errors += other.errors;
+        self.bytes += other.bytes;
+        self.latencies.merge(&other.latencies);
+    }
+}
+
+/// Process, and place of the call.
+type Pair = (u32, u32);
+
+/// Counts of pairs, and of those there was no room for.
+#[derive(Debug, Default)]
+struct Table {
+    cells: HashMap<Pair, Cell>,
+    others: Cell,
+}
+
+impl Table {
+    /// The cell of a pair, or the one for all others.
+    fn cell(&mut self, pair: Pair, pairs_max: usize) -> &mut Cell {
+        if self.cells.len() >= pairs_max && !self.cells.contains_key(&pair) {
+            return &mut self.others;
+        }
+        self.cells.entry(pair).or_default()
+    }
+
+    fn take(&mut self) -> (Vec<(Pair, Cell)>, Cell) {
+        let mut cells: Vec<(Pair, Cell)> = self.cells.drain().collect();
+        // Of equal counts the same order in every run.
+        cells.sort_by_key(|(pair, cell)| (std::cmp::Reverse(cell.count), *pair));
+        (cells, std::mem::take(&mut self.others))
+    }
+
+    fn bytes(&self) -> u64 {
+        // What the table takes for each, full or not.
+        (self.cells.capacity() * (size_of::<(Pair, Cell)>() + 1) * 8 / 7) as u64
+    }
+}
+
+/// How the long memory is doing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RollupHealth {
+    /// How far back it goes, seconds.
+    pub span_s: f64,
+    /// Rows that are sealed.
+    pub rows: u64,
+    /// Bytes of all of it.
+    pub bytes: u64,
+}
+
+/// Counts events and keeps the rows of an hour.
+pub struct Rollups {
+    native: Abi,
+    /// By place: whether a call answers with how many bytes it moved.
+    moves: Vec<bool>,
+    names: HashMap<u32, Vec<u8>>,
+    /// Processes that ended in this second, and in the one before: what they did last may be
+    /// read later, from the ring of another CPU.
+    ended: [HashSet<u32>; 2],
+    /// Those that ended in these ten seconds: their names are forgotten at the end.
+    gone: HashSet<u32>,
+    /// What processes did in this minute that have ended, by their name, and how many.
+    named: HashMap<(Vec<u8>, u32), (Cell, u64)>,
+    kinds: [u64; KINDS_MAX],
+    second: Table,
+    ten_seconds: Table,
+    minute: Table,
+    second_ns: u64,
+    ten_seconds_ns: u64,
+    minute_ns: u64,
+    rows: Vec<Row>,
+    sealed: VecDeque<SealedBlock>,
+    bytes_max: u64,
+    pairs_max: usize,
+    /// Bytes of what changes slowly, at the last look.
+    held_bytes: u64,
+}
+
+impl Rollups {
+    /// Nothing counted; `baseline` has the names of the processes that are there. Takes at
+    /// most `bytes_max`.
+    pub fn new(native: Abi, bytes_max: u64, baseline: &Processes) -> Rollups {
+        let moves = |place: u32| {
+            let (abi, nr) = match place.checked_sub(CALLS_COMPAT) {
+                Some(nr) => (native.compat().unwrap_or(native), nr),
+                None => (native, place),
+            };
+            MOVING.contains(&&*syscall::name(abi, i64::from(nr)))
+        };
+        let names = baseline.iter().take(NAMES_MAX);
+        let mut rollups = Rollups {
+            native,
+            moves: (0..CALLS_MAX).map(moves).collect(),
+            names: names.map(|(tid, facts)| (tid, facts.comm.clone())).collect(),
+            ended: Default::default(),
+            gone: HashSet::new(),
+            named: HashMap::new(),
+            kinds: [0; KINDS_MAX],
+            second: Table::default(),
+            ten_seconds: Table::default(),
+            minute: Table::default(),
+            second_ns: 0,
+            ten_seconds_ns: 0,
+            minute_ns: 0,
+            rows: Vec::new(),
+            sealed: VecDeque::new(),
+            bytes_max: 0,
+            pairs_max: 0,
+            held_bytes: 0,
+        };
+        rollups.set_bytes_max(bytes_max);
+        rollups
+    }
+
+    /// Another bound.
+    pub fn set_bytes_max(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
+        // Three tables that are full, what has ended, and copies of one while it is sorted,
+        // take half.
+        let pair = 8 * (size_of::<(Pair, Cell)>() as u64 + 1);
+        self.pairs_max = usize::try_from(bytes_max / 2 / pair).unwrap_or(PAIRS_MAX).min(PAIRS_MAX);
+        self.fit();
+    }
+
+    /// Counts an event.
+    pub fn push(&mut self, event: &Event<'_>) {
+        if let Some(count) = self.kinds.get_mut(event.kind as usize) {
+            *count += 1;
+        }
+        let Some(call) = Call::of(event) else { return self.name(event) };
+        let place = call_index(call.nr(), event.has(flag::COMPAT));
+        let cell = self.second.cell((event.pid, place), self.pairs_max);
+        cell.count += 1;
+        cell.errors += u64::from(call.errno().is_some());
+        if let Some(dur_ns) = call.dur_ns() {
+            cell.latencies.add(dur_ns);
+        }
+        if self.moves.get(place as usize) == Some(&true) {
+            cell.bytes += u64::try_from(call.ret()).unwrap_or_default();
+        }
+    }
+
+    /// Learns what processes are called.
+    fn name(&mut self, event: &Event<'_>) {
+        let is_leader = event.pid == event.tid;
+        match event.kind {
+            Kind::ProcessFork => {
+                let (pid, tid) = (event.number(0) as u32, event.number(1) as u32);
+                if pid == tid
+                    && self.names.len() < NAMES_MAX
+                    && let Some(name) = self.names.get(&event.pid).cloned()
+                {
+                    self.gone.remove(&pid);
+                    self.names.insert(pid, name);
+                }
+            }
+            Kind::ProcessRename if is_leader => {
+                let comm = event.attachment(0).map(|comm| comm.text().to_vec());
+                let comm = comm.unwrap_or_default();
+                if self.names.len() < NAMES_MAX || self.names.contains_key(&event.pid) {
+                    self.names.insert(event.pid, comm);
+                }
+            }
+            Kind::ProcessExit if is_leader && self.ended[0].len() < NAMES_MAX => {
+                self.ended[0].insert(event.pid);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends seconds, ten seconds and minutes. To be called often.
+    pub fn tick(&mut self, now_ns: u64) {
+        if self.second_ns == 0 {
+            (self.second_ns, self.ten_seconds_ns, self.minute_ns) = (now_ns, now_ns, now_ns);
+        }
+        if now_ns.saturating_sub(self.second_ns) < SECOND_NS {
+            return;
+        }
+        self.end_second(now_ns);
+        if now_ns.saturating_sub(self.ten_seconds_ns) >= 10 * SECOND_NS {
+            self.end_ten_seconds(now_ns);
+        }
+        if now_ns.saturating_sub(self.minute_ns) >= 60 * SECOND_NS {
+            self.end_minute(now_ns);
+        }
+    }
+
+    fn end_second(&mut self, now_ns: u64) {
+        let (cells, others) = self.second.take();
+        let stretch = (self.second_ns, now_ns - self.second_ns);
+        let ended = std::mem::take(&mut self.ended[1]);
+        for (place, (pair, cell)) in cells.into_iter().enumerate() {
+            if ended.contains(&pair.0) {
+                let mut whole = self.minute.cells.remove(&pair).unwrap_or_default();
+                whole.merge(&cell);
+                self.sum_up(pair, &whole);
+            } else {
+                self.minute.cell(pair, self.pairs_max).merge(&cell);
+            }
+            if place < PER_SECOND {
+                self.row(stretch, pair, cell);
+            } else {
+                self.ten_seconds.cell(pair, self.pairs_max).merge(&cell);
+            }
+        }
+        self.ten_seconds.others.merge(&others);
+        self.minute.others.merge(&others);
+        if !ended.is_empty() {
+            let gone = self.minute.cells.extract_if(|(pid, _), _| ended.contains(pid));
+            let gone: Vec<(Pair, Cell)> = gone.collect();
+            gone.into_iter().for_each(|(pair, cell)| self.sum_up(pair, &cell));
+            self.gone.extend(ended);
+        }
+        self.ended[1] = std::mem::take(&mut self.ended[0]);
+        for (kind, count) in (0u8..).zip(std::mem::replace(&mut self.kinds, [0; KINDS_MAX])) {
+            if count > 0 {
+                let cell = Cell { count, ..Cell::default() };
+                self.push_row(stretch, 0, Vec::new(), Counted::Kind(kind), cell);
+            }
+        }
+        self.second_ns = now_ns;
+    }
+
+    fn end_ten_seconds(&mut self, now_ns: u64) {
+        let (cells, _) = self.ten_seconds.take();
+        let stretch = (self.ten_seconds_ns, now_ns - self.ten_seconds_ns);
+        for (pair, cell) in cells.into_iter().take(PER_TEN_SECONDS) {
+            self.row(stretch, pair, cell);
+        }
+        for pid in self.gone.drain() {
+            self.names.remove(&pid);
+        }
+        self.ten_seconds_ns = now_ns;
+        self.seal(now_ns);
+    }
+
+    fn end_minute(&mut self, now_ns: u64) {
+        let (cells, others) = self.minute.take();
+        let stretch = (self.minute_ns, now_ns - self.minute_ns);
+        for (pair, cell) in cells {
+            self.row(stretch, pair, cell);
+        }
+        if others.count > 0 {
+            self.push_row(stretch, 0, Vec::new(), Counted::Others, others);
+        }
+        let mut named: Vec<_> = self.named.drain().collect();
+        named.sort_by_key(|((name, place), (cell, _))| {
+            (std::cmp::Reverse(cell.count), name.clone(), *place)
+        });
+        for ((name, place), (cell, ended)) in named {
+            self.push_row(stretch, 0, name, Counted::Call(place), cell);
+            if let Some(row) = self.rows.last_mut() {
+                row.ended = ended;
+            }
+        }
+        self.minute_ns = now_ns;
+        self.seal(now_ns);
+    }
+
+    /// Counts what a process did that has ended among all of its name.
+    fn sum_up(&mut self, (pid, place): Pair, cell: &Cell) {
+        let name = self.names.get(&pid).cloned().unwrap_or_default();
+        let most = NAMED_MAX.min(self.pairs_max);
+        if self.named.len() >= most && !self.named.contains_key(&(name.clone(), place)) {
+            return self.minute.others.merge(cell);
+        }
+        let (sum, ended) = self.named.entry((name, place)).or_default();
+        sum.merge(cell);
+        *ended += 1;
+    }
+
+    fn row(&mut self, stretch: (u64, u64), (pid, place): Pair, cell: Cell) {
+        let comm = self.names.get(&pid).cloned().unwrap_or_default();
+        self.push_row(stretch, pid, comm, Counted::Call(place), cell);
+    }
+
+    fn push_row(
+        &mut self,
+        (start_ns, span_ns): (u64, u64),
+        pid: u32,
+        comm: Vec<u8>,
+        counted: Counted,
+        cell: Cell,
+    ) {
+        let Cell { count, errors, bytes, latencies } = cell;
+        let latencies = latencies.to_bytes();
+        let row = Row {
+            start_ns,
+            span_ns,
+            pid,
+            ended: 0,
+            comm,
+            counted,
+            count,
+            errors,
+            bytes,
+            latencies,
+        };
+        self.held_bytes += row.held_bytes();
+        self.rows.push(row);
+    }
+
+    /// Makes the rows a block.
+    fn seal(&mut self, now_ns: u64) {
+        let rows = std::mem::take(&mut self.rows);
+        self.sealed.extend(sealed_of(rows.iter().map(Row::as_event), Class::Rollup, 0));
+        let oldest_ns = now_ns.saturating_sub(SPAN_NS);
+        while self.sealed.front().is_some_and(|block| block.meta.last_ns < oldest_ns) {
+            self.sealed.pop_front();
+        }
+        self.fit();
+    }
+
+    /// Lets go of the oldest until the bound is kept.
+    fn fit(&mut self) {
+        self.look();
+        while self.held_bytes > self.bytes_max && self.sealed.pop_front().is_some() {
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        let sealed: usize = self.sealed.iter().map(|block| block.frame.len()).sum();
+        let sealed = sealed + self.sealed.len() * size_of::<SealedBlock>();
+        let rows: u64 = self.rows.iter().map(Row::held_bytes).sum();
+        let names = self.names.capacity() * (size_of::<(u32, Vec<u8>)>() + 1);
+        let names = names + self.names.values().map(Vec::capacity).sum::<usize>();
+        let tables = [&self.second, &self.ten_seconds, &self.minute].map(Table::bytes);
+        let ended = self.ended.iter().chain([&self.gone]).map(HashSet::capacity).sum::<usize>() * 8;
+        let named = self.named.capacity() * (size_of::<((Vec<u8>, u32), (Cell, u64))>() + 17);
+        let held = sealed + names + ended + named;
+        self.held_bytes = held as u64 + rows + tables.iter().sum::<u64>();
+    }
+
+    /// Bytes of all of it.
+    pub fn bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    /// What is sealed, and the rows since then. Cheap: blocks are shared.
+    pub fn freeze(&self) -> (Vec<SealedBlock>, Vec<Row>) {
+        (self.sealed.iter().cloned().collect(), self.rows.clone())
+    }
+
+    /// How it is doing.
+    pub fn health(&self, now_ns: u64) -> RollupHealth {
+        let first_ns = self.sealed.front().map(|block| block.meta.first_ns);
+        RollupHealth {
+            span_s: first_ns.map_or(0.0, |first| now_ns.saturating_sub(first) as f64 / 1e9),
+            rows: self.sealed.iter().map(|block| u64::from(block.meta.count)).sum(),
+            bytes: self.held_bytes,
+        }
+    }
+
+    /// The ABI of the calls that are counted.
+    pub fn native(&self) -> Abi {
+        self.native
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(pid: u32, nr: u64, ret: i64, dur_ns: u64) -> Event<'static> {
+        let mut event = Event::new(Kind::Syscall, 1);
+        (event.pid, event.tid) = (pid, pid);
+        for number in [nr, ret.cast_unsigned(), dur_ns] {
+            event.push_number(number);
+        }
+        event
+    }
+
+    fn rows(rollups: &Rollups) -> Vec<Row> {
+        let (sealed, open) = rollups.freeze();
+        let mut rows = Vec::new();
+        for block in sealed {
+            let block = block.open().unwrap();
+            rows.extend(block.events().filter_map(|event| Row::of(&event)));
+        }
+        rows.extend(open);
+        rows
+    }
+
+    fn new(bytes_max: u64) -> Rollups {
+        Rollups::new(Abi::X86_64, bytes_max, &Processes::default())
+    }
+
+    /// Seconds, ten seconds and minutes count the same.
+    #[test]
+    fn every_call_is_in_the_rows_of_its_minute_and_the_busiest_in_those_of_its_second() {
+        let mut rollups = new(32 << 20);
+        rollups.tick(1);
+        let mut expected: HashMap<(u32, u32), u64> = HashMap::new();
+        for second in 0..60u64 {
+            for pid in 1..=1_000u32 {
+                // The busiest have the smallest numbers.
+                for _ in 0..(1_000 / pid).min(20) {
+                    rollups.push(&call(pid, 0, 10, 5_000));
+                    *expected.entry((pid, 0)).or_default() += 1;
+                }
+            }
+            rollups.push(&call(1, 257, -2, 100));
+            *expected.entry((1, 257)).or_default() += 1;
+            rollups.tick(1 + (second + 1) * SECOND_NS);
+        }
+        let rows = rows(&rollups);
+        let of_span =
+            |span_s: u64| rows.iter().filter(move |row| row.span_ns == span_s * SECOND_NS);
+        let minute: HashMap<(u32, u32), u64> = of_span(60)
+            .filter_map(|row| match row.counted {
+                Counted::Call(place) => Some(((row.pid, place), row.count)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(minute, expected);
+        let calls = |rows: Vec<&Row>| {
+            rows.iter().filter(|row| matches!(row.counted, Counted::Call(_))).count()
+        };
+        assert_eq!(calls(of_span(1).collect()), 60 * PER_SECOND);
+        assert_eq!(calls(of_span(10).collect()), 6 * PER_TEN_SECONDS);
+        let kinds: u64 = of_span(1)
+            .filter(|row| row.counted == Counted::Kind(Kind::Syscall as u8))
+            .map(|row| row.count)
+            .sum();
+        assert_eq!(kinds, expected.values().sum::<u64>());
+        let open = of_span(60).find(|row| row.counted == Counted::Call(257)).unwrap();
+        assert_eq!((open.errors, open.bytes), (60, 0));
+        let read = of_span(60).find(|row| row.pid == 1 && row.counted == Counted::Call(0)).unwrap();
+        assert_eq!((read.count, read.errors, read.bytes), (60 * 20, 0, 60 * 20 * 10));
+        assert_eq!(Latencies::from_bytes(&read.latencies).below_ns(990), Some(8_192));
+        assert!(!rows.iter().any(|row| row.counted == Counted::Others), "there was room for all");
+    }
+
+    /// More pairs than there is room for are summed up, and none is missing.
+    #[test]
+    fn what_has_no_room_is_summed_up_and_said() {
+        let bytes_max = 2 << 20;
+        let mut rollups = new(bytes_max);
+        rollups.tick(1);
+        let pairs = 50_000u64;
+        for second in 0..60 {
+            for pid in 0..pairs {
+                rollups.push(&call(pid as u32, 39, 1, 1));
+            }
+            rollups.tick(1 + (second + 1) * SECOND_NS);
+            assert!(rollups.bytes() <= bytes_max, "{} bytes", rollups.bytes());
+        }
+        let minute = rows(&rollups).into_iter().filter(|row| row.span_ns == 60 * SECOND_NS);
+        let (mut total, mut others) = (0, 0);
+        for row in minute {
+            total += row.count;
+            others += if row.counted == Counted::Others { row.count } else { 0 };
+        }
+        assert_eq!(total, 60 * pairs);
+        assert!(others > 0);
+    }
+
+    #[test]
+    fn an_hour_is_kept_and_no_more() {
+        let mut rollups = new(32 << 20);
+        rollups.tick(1);
+        for second in 1..=3_900u64 {
+            rollups.push(&call(1, 0, 1, 1));
+            rollups.tick(1 + second * SECOND_NS);
+        }
+        let now_ns = 1 + 3_900 * SECOND_NS;
+        let first_ns = rows(&rollups).iter().map(|row| row.start_ns).min().unwrap();
+        assert!(now_ns - first_ns >= SPAN_NS, "{first_ns}");
+        assert!(now_ns - first_ns < SPAN_NS + 61 * SECOND_NS, "{first_ns}");
+        assert!(rollups.health(now_ns).span_s >= 3_600.0);
+    }
+
+    #[test]
+    fn a_process_that_ended_keeps_its_name() {
+        let mut rollups = new(1 << 20);
+        rollups.tick(1);
+        let mut rename = Event::new(Kind::ProcessRename, 1);
+        (rename.pid, rename.tid) = (9, 9);
+        rename.attach(crate::event::Attached { index: 0, flags: 0, bytes: b"short" });
+        rollups.push(&rename);
+        rollups.push(&call(9, 0, 1, 1));
+        let mut exit = Event::new(Kind::ProcessExit, 2);
+        (exit.pid, exit.tid) = (9, 9);
+        rollups.push(&exit);
+        (1..=60).for_each(|second| rollups.tick(1 + second * SECOND_NS));
+        let rows = rows(&rollups);
+        let mut named = rows.iter().filter(|row| row.pid == 9);
+        assert!(named.clone().count() >= 1 && named.all(|row| row.comm == b"short"), "{rows:?}");
+        let minute = rows.iter().find(|row| row.span_ns == 60 * SECOND_NS).unwrap();
+        assert_eq!((minute.pid, minute.ended, minute.count), (0, 1, 1), "{minute:?}");
+        assert_eq!(minute.comm, b"short");
+        assert!(rollups.names.is_empty());
+    }
+}
