@@ -10,10 +10,12 @@
 
 mod block;
 pub mod codec;
+mod misses;
 
 use std::{collections::VecDeque, sync::Arc};
 
 use codec::{BlockMeta, Columns, DecodedBlock};
+use misses::Misses;
 
 pub use block::{
     Block, COMPRESSION_LEVEL, HandedBlock, SealedBlock, blocks_of, compress, compress_at, sealed_of,
@@ -151,6 +153,7 @@ pub struct Window {
     /// What one set of open columns may take: a quarter of the bytes is for all of
     /// them, however many CPUs there are.
     open_bytes_max: usize,
+    misses: Misses,
     /// By CPU, then class.
     open: Vec<[Open; Class::RECORDED.len()]>,
     open_bytes: u64,
@@ -189,6 +192,7 @@ impl Window {
             blocks_max: BLOCKS_MAX,
             now_ns: 0,
             open_bytes_max: open_bytes_max(limits, cpus),
+            misses: Misses::default(),
             open: (0..cpus).map(|_| Default::default()).collect(),
             open_bytes: 0,
             spare: None,
@@ -206,7 +210,7 @@ impl Window {
 
     /// Adds an event of a CPU.
     pub fn push(&mut self, event: &Event<'_>) {
-        let class = Class::of(event, self.native);
+        let class = self.misses.class_of(event, Class::of(event, self.native));
         let Some(classes) = self.open.get_mut(usize::from(event.cpu)) else { return };
         let Some(open) = classes.get_mut(class as usize) else { return };
         let before = open.columns.held_bytes();
