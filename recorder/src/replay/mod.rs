@@ -8,13 +8,14 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
     ops::ControlFlow,
+    thread,
 };
 
 use crate::{
     context::Processes,
-    event::{Class, Event, Kind, syscall::Abi},
-    snapshot::{BlockEntry, SnapshotReader},
-    window::codec::DecodedBlock,
+    event::{Class, Event, syscall::Abi},
+    snapshot::{Ahead, BlockEntry, SnapshotReader},
+    window::{begin_with, codec::DecodedBlock},
 };
 
 /// How a replay ended.
@@ -76,64 +77,61 @@ pub fn replay_into(
     begin_with(processes, &context, native);
     drop(context);
     waiting.sort_by_key(|entry| (entry.meta.first_ns, entry.meta.class == Class::Unfinished));
-    let mut merge = Merge {
-        reader,
-        waiting: waiting.into(),
-        opened: Vec::new(),
-        heap: BinaryHeap::new(),
-        bytes: 0,
-    };
-    loop {
-        merge.open_due(&mut replayed, progress);
-        let Some(Reverse((_, _, _, slot))) = merge.heap.pop() else { break };
-        let limit = merge.limit();
-        let Some(Some(opened)) = merge.opened.get_mut(slot) else { continue };
-        // One block after another is often alone in its stretch of time: read on
-        // without the heap until somebody else's turn comes.
-        while let Some(event) = opened.block.event(opened.next) {
-            opened.next += 1;
-            replayed.events += 1;
-            if take(&event, processes).is_break() {
-                return replayed;
-            }
-            processes.apply(&event, native);
-            match opened.block.ts_ns(opened.next) {
-                Some(next) if next < limit => {}
-                _ => break,
-            }
-        }
-        merge.put_back(slot);
-    }
-    replayed
-}
-
-/// The state at the left edge. Threads come before what they have open, and the first
-/// thread of a table before the others: a block has them in the order of time.
-fn begin_with(processes: &mut Processes, context: &[DecodedBlock], native: Abi) {
-    let mut order: Vec<(bool, u32, u32, u32)> = Vec::new();
-    for (number, block) in (0..).zip(context) {
-        for (place, event) in (0..).zip(block.events()) {
-            order.push((event.kind == Kind::Descriptor, event.tid, number, place));
-        }
-    }
-    order.sort_unstable();
-    for (_, _, number, place) in order {
-        let block = context.get(number as usize);
-        if let Some(event) = block.and_then(|block| block.event(place as usize)) {
-            processes.apply(&event, native);
-        }
-    }
+    thread::scope(|scope| {
+        let merge = Merge {
+            waiting: waiting.iter().copied().collect(),
+            ahead: Ahead::start(scope, reader, &waiting),
+            opened: Vec::new(),
+            heap: BinaryHeap::new(),
+            bytes: 0,
+        };
+        merge.run(replayed, processes, native, progress, take)
+    })
 }
 
 struct Merge<'r> {
-    reader: &'r SnapshotReader,
     waiting: VecDeque<&'r BlockEntry>,
+    /// The same, decoded.
+    ahead: Ahead<'r>,
     opened: Vec<Option<Opened>>,
     heap: BinaryHeap<Reverse<Rank>>,
     bytes: u64,
 }
 
 impl Merge<'_> {
+    /// Hands on every event in its turn.
+    fn run(
+        mut self,
+        mut replayed: Replayed,
+        processes: &mut Processes,
+        native: Abi,
+        progress: &mut dyn FnMut(u64),
+        take: &mut dyn FnMut(&Event<'_>, &Processes) -> ControlFlow<()>,
+    ) -> Replayed {
+        loop {
+            self.open_due(&mut replayed, progress);
+            let Some(Reverse((_, _, _, slot))) = self.heap.pop() else { break };
+            let limit = self.limit();
+            let Some(Some(opened)) = self.opened.get_mut(slot) else { continue };
+            // One block after another is often alone in its stretch of time: read on
+            // without the heap until somebody else's turn comes.
+            while let Some(event) = opened.block.event(opened.next) {
+                opened.next += 1;
+                replayed.events += 1;
+                if take(&event, processes).is_break() {
+                    return replayed;
+                }
+                processes.apply(&event, native);
+                match opened.block.ts_ns(opened.next) {
+                    Some(next) if next < limit => {}
+                    _ => break,
+                }
+            }
+            self.put_back(slot);
+        }
+        replayed
+    }
+
     /// Opens every block whose first event may be the next of the stream.
     fn open_due(&mut self, replayed: &mut Replayed, progress: &mut dyn FnMut(u64)) {
         while let Some(entry) = self.waiting.front().copied() {
@@ -144,7 +142,8 @@ impl Merge<'_> {
             if !due {
                 return;
             }
-            match self.reader.block(entry) {
+            let Some(block) = self.ahead.next() else { return };
+            match block {
                 Ok(block) => {
                     let slot = self.opened.iter().position(Option::is_none);
                     let slot = slot.unwrap_or(self.opened.len());

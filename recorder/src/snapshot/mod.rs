@@ -1,5 +1,6 @@
 #![doc = include_str!("FORMAT.md")]
 
+mod ahead;
 mod layout;
 mod read;
 mod recover;
@@ -18,6 +19,7 @@ use crate::{
     window::codec::BlockMeta,
 };
 
+pub(crate) use ahead::Ahead;
 pub use layout::{EXTENSION, FORMAT_VERSION};
 pub use read::{BlockEntry, Damage, SnapshotError, SnapshotReader, Verdict, verify};
 pub(crate) use recover::note_damage;

@@ -8,6 +8,7 @@ use std::{
     io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    thread,
 };
 
 use rustix::fs::OFlags;
@@ -15,6 +16,7 @@ use rustix::fs::OFlags;
 pub use super::layout::BlockEntry;
 use super::{
     Header, Trailer,
+    ahead::Ahead,
     layout::{
         FORMAT_VERSION, FRAMES_MAX, MAGIC_HEADER, MAGIC_INDEX, MAGIC_SEEK_TABLE, MAGIC_SEEKABLE,
         MAGIC_TRAILER, MAGIC_ZSTD, SKIPPABLE_BYTES_MAX, SKIPPABLE_HEAD_BYTES, TAG_HEADER,
@@ -589,20 +591,23 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Verdict
     let mut verdict = Verdict { complaints: reader.complaints().to_vec(), ..Verdict::default() };
     let mut found = Trailer::default();
     let mut ledger_events = 0;
-    for entry in reader.blocks() {
-        match reader.block(entry) {
-            Ok(block) => {
-                verdict.blocks += 1;
-                verdict.events += block.len() as u64;
-                found.count(entry);
-                if crate::event::Class::RECORDED.contains(&entry.meta.class) {
-                    ledger_events += entry.meta.ledger_events();
+    let entries: Vec<&BlockEntry> = reader.blocks().iter().collect();
+    thread::scope(|scope| {
+        for (entry, block) in entries.iter().zip(Ahead::start(scope, &reader, &entries)) {
+            match block {
+                Ok(block) => {
+                    verdict.blocks += 1;
+                    verdict.events += block.len() as u64;
+                    found.count(entry);
+                    if crate::event::Class::RECORDED.contains(&entry.meta.class) {
+                        ledger_events += entry.meta.ledger_events();
+                    }
                 }
+                Err(error) => verdict.complaints.push(error.to_string()),
             }
-            Err(error) => verdict.complaints.push(error.to_string()),
+            progress(entry.offset + u64::from(entry.frame_bytes), reader.bytes());
         }
-        progress(entry.offset + u64::from(entry.frame_bytes), reader.bytes());
-    }
+    });
     if let Some(trailer) = reader.trailer().filter(|_| verdict.complaints.is_empty()) {
         if trailer.events != found.events || trailer.context_bytes != found.context_bytes {
             verdict.complaints.push("the trailer counts other events than there are".to_string());

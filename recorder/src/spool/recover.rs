@@ -19,7 +19,7 @@ use crate::{
         WriteError, header_frame, note_damage, snapshot_name, write_frames,
     },
     trigger::Trigger,
-    window::{Block, FrozenWindow, SealedBlock, WindowLimits, blocks_of},
+    window::{Block, FrozenWindow, SealedBlock, WindowLimits, begin_with, blocks_of},
 };
 
 /// Why a spool cannot be read.
@@ -233,20 +233,20 @@ fn state(
     header: &Header,
     native: Abi,
 ) -> Result<FrozenWindow, SpoolError> {
-    let mut baseline = Processes::default();
+    let mut context = Vec::new();
     let mut blocks = Vec::new();
     let failed = |error| SpoolError::Io(session.directory.clone(), error);
     for place in places {
         match place.entry.meta.class {
             Class::Context => {
-                if let Some(block) = sealed(session, place).map_err(failed)?.open() {
-                    block.events().for_each(|event| baseline.apply(&event, native));
-                }
+                context.extend(sealed(session, place).map_err(failed)?.open());
             }
             Class::State => blocks.push(Block::Sealed(sealed(session, place).map_err(failed)?)),
             _ => {}
         }
     }
+    let mut baseline = Processes::default();
+    begin_with(&mut baseline, &context, native);
     let limits = WindowLimits { span_ns: header.window.asked_ns, bytes_max: u64::MAX };
     Ok(FrozenWindow { blocks, baseline: Arc::new(baseline), limits, native })
 }

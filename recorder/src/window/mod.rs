@@ -101,6 +101,24 @@ impl FrozenWindow {
     }
 }
 
+/// Takes the context of a file into account, the state at its left edge. Threads come before what they have open, and the first
+/// thread of a table before the others: a block has them in the order of time.
+pub fn begin_with(processes: &mut Processes, context: &[DecodedBlock], native: Abi) {
+    let mut order: Vec<(bool, u32, u32, u32)> = Vec::new();
+    for (number, block) in (0..).zip(context) {
+        for (place, event) in (0..).zip(block.events()) {
+            order.push((event.kind == Kind::Descriptor, event.tid, number, place));
+        }
+    }
+    order.sort_unstable();
+    for (_, _, number, place) in order {
+        let block = context.get(number as usize);
+        if let Some(event) = block.and_then(|block| block.event(place as usize)) {
+            processes.apply(&event, native);
+        }
+    }
+}
+
 /// The blocks that may change what is known of threads.
 fn state_of(blocks: &[Block]) -> Vec<DecodedBlock> {
     let state = blocks.iter().filter(|block| block.meta().class == Class::State);
