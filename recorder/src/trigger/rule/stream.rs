@@ -313,7 +313,9 @@ impl Stream {
     fn settle(&mut self, until_ns: u64) -> Vec<Firing> {
         match self.awaits {
             Awaits::Nothing => drop(self.judge_until(until_ns)),
-            Awaits::Names => self.awaits = Awaits::NamesUntil(until_ns + NAMES_WITHIN_NS),
+            Awaits::Names => {
+                self.awaits = Awaits::NamesUntil(until_ns.saturating_add(NAMES_WITHIN_NS));
+            }
             Awaits::NamesUntil(moment) if until_ns > moment => self.awaits = Awaits::Nothing,
             Awaits::NamesUntil(_) => {}
         }

@@ -320,3 +320,15 @@ fn without_rules_nothing_is_kept() {
     assert_eq!(fired(&mut rules, &[exit(MS, 7, 7, 11, "x")]), [""; 0]);
     assert_eq!((rules.bytes(), rules.health().firings.len()), (0, 0));
 }
+
+/// Rules that wait for the names of threads were settled at the end of the clock: the moment
+/// up to which they wait is none.
+#[test]
+fn rules_that_wait_for_names_are_settled_at_the_end_of_the_clock() {
+    let written: Vec<Rule> =
+        serde_json::from_value(json!([{"name": "crash", "on": "signal", "command": "my*"}]))
+            .unwrap();
+    let mut rules = Rules::check(&written, Abi::X86_64).unwrap();
+    assert!(rules.settle(u64::MAX).is_empty());
+    assert!(rules.settle(u64::MAX).is_empty());
+}
