@@ -1,6 +1,9 @@
 //! The only way into a ring: count, put, or count as lost.
 
-use core::ffi::c_void;
+use core::{
+    ffi::c_void,
+    sync::atomic::{Ordering, compiler_fence},
+};
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use recorder_ebpf::{
@@ -55,6 +58,8 @@ impl Scope {
     /// Leaves. Not a `Drop`: every path must be visible to the verifier.
     #[inline(always)]
     pub(crate) fn leave(self) {
+        // What was counted is counted before.
+        compiler_fence(Ordering::SeqCst);
         // SAFETY: as in `enter`.
         unsafe { (*self.per_cpu).counters.busy -= 1 };
     }

@@ -60,6 +60,12 @@ pub(crate) static WAKE_BYTES: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static CALLS_BYTES_MAX: Global<u32> = Global::new(0);
 
+/// What is added to a position where a record is published: nobody who only chooses what
+/// records hold can make one that was never put there.
+#[cfg(feature = "btf")]
+#[unsafe(no_mangle)]
+pub(crate) static RING_KEY: Global<u64> = Global::new(0);
+
 /// What the exit program does for each call, see `wire::plan`.
 #[unsafe(no_mangle)]
 pub(crate) static PLAN: Global<[u64; CALLS_MAX as usize]> = Global::new([0; CALLS_MAX as usize]);

@@ -621,9 +621,9 @@ pub struct RingControl {
 /// for each CPU: a page that begins with a [`RingControl`], the ring, and a tail for a record that begins
 /// before the ring's end.
 ///
-/// A record begins at a multiple of 8 bytes. Before it lies a word that is written last:
-/// one more than the position the record was put at, counted in bytes since the beginning.
-/// No other lap of the ring can be mistaken for it.
+/// A record begins at a multiple of 8 bytes. Before it lies a word that is written last,
+/// [`published`](ring::published): it follows from the position the record was put at, counted
+/// in bytes since the beginning, so that no other lap of the ring can be mistaken for it.
 pub mod ring {
     use super::RECORD_BYTES_MAX;
 
@@ -652,6 +652,13 @@ pub mod ring {
     /// in between does the same; of those two can be at work at a time.
     pub const fn capacity(ring_bytes: usize) -> usize {
         ring_bytes - 2 * taken(RECORD_BYTES_MAX as u64) as usize
+    }
+
+    /// The word before a record that was put at `position`: one more than that, since memory
+    /// that nobody wrote to is 0, and a key of the recording. Without the key whoever chooses
+    /// arguments could write, in a lap before, what passes for a record in this one.
+    pub const fn published(position: u64, key: u64) -> u64 {
+        position.wrapping_add(1).wrapping_add(key)
     }
 
     /// What a record of `bytes` takes.

@@ -5,6 +5,7 @@
 use std::{hint::black_box, ops::ControlFlow, path::Path, thread};
 
 use recorder::{
+    context::Processes,
     decode::decode,
     event::{
         Class, Event, Kind,
@@ -12,6 +13,7 @@ use recorder::{
         wire::{AttachmentHead, Header, flag},
     },
     replay::replay,
+    rollup::Rollups,
     snapshot::SnapshotReader,
     window::{
         codec::{Columns, RAW_BYTES_TARGET},
@@ -45,11 +47,13 @@ pub(crate) fn measure(
     let pass = |_| {
         let decode_ns = records.decode();
         let [push_ns, bytes_ns, zstd_ns] = records.columns();
-        // Gathering them decodes them too.
+        let rollups_ns = records.rollups();
+        // Gathering them decodes them too, and so does counting.
         let push_ns = push_ns.saturating_sub(decode_ns);
-        [decode_ns, push_ns, bytes_ns, zstd_ns].map(|ns| ns as f64 / count)
+        let rollups_ns = rollups_ns.saturating_sub(decode_ns);
+        [decode_ns, push_ns, bytes_ns, zstd_ns, rollups_ns].map(|ns| ns as f64 / count)
     };
-    let passes: Vec<[f64; 4]> = thread::scope(|scope| {
+    let passes: Vec<[f64; 5]> = thread::scope(|scope| {
         scope.spawn(load);
         (0..TIMES).map(pass).collect()
     });
@@ -58,6 +62,7 @@ pub(crate) fn measure(
         ("cpu_columns", "  class and columns"),
         ("cpu_block", "  columns to a block"),
         ("cpu_zstd", "  zstd"),
+        ("cpu_rollups", "  roll-ups"),
     ];
     let part = |(place, (key, label)): (usize, &(&str, &str))| {
         let samples = passes.iter().filter_map(|pass| pass.get(place).copied());
@@ -142,6 +147,21 @@ impl Records {
         self.each(|record, cpu| {
             let _ = black_box(decode(record, cpu));
         });
+        thread_ns() - began_ns
+    }
+
+    /// Nanoseconds for decoding and counting all of them.
+    fn rollups(&self) -> u64 {
+        let native = Abi::native(std::env::consts::ARCH).expect("an architecture that is recorded");
+        let mut rollups = Rollups::new(native, 32 << 20, &Processes::default());
+        let mut now_ns = 1;
+        let began_ns = thread_ns();
+        self.each(|record, cpu| {
+            let Ok((event, _)) = decode(record, cpu) else { return };
+            now_ns = event.ts_ns.max(now_ns);
+            rollups.push(&event);
+        });
+        rollups.tick(now_ns);
         thread_ns() - began_ns
     }
 

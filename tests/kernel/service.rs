@@ -142,7 +142,12 @@ fn capabilities_are_given_up(machine: &Machine, pid: i32) {
     }
     assert_eq!(confinement["seccomp"], true, "{confinement}");
     assert_eq!(confinement["executes"], false, "no hook is configured: {confinement}");
-    assert_eq!(confinement["writable"], serde_json::json!(["/var/lib/recorder/snapshots"]));
+    let writable = ["/var/lib/recorder/snapshots", "/var/lib/recorder/spool"];
+    assert_eq!(confinement["writable"], serde_json::json!(writable));
+    wait_until("the spool to be written", || {
+        status(machine)["spool"]["written_bytes"].as_u64().is_some_and(|bytes| bytes > 0)
+    });
+    assert_eq!(status(machine)["spool"]["error"], Value::Null);
     let kept = confinement["capabilities"].as_object().expect("capabilities by thread");
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").flatten();
     let mut seen = 0;

@@ -14,7 +14,7 @@ use recorder_ebpf::wire::{Counters, RECORD_BYTES_MAX, RingControl, ring};
 
 use super::Offer;
 use crate::{
-    maps::{CALLS_BYTES_MAX, DOORBELL, RING_BYTES_MAX, RING_MASK, RINGS, WAKE_BYTES},
+    maps::{CALLS_BYTES_MAX, DOORBELL, RING_BYTES_MAX, RING_KEY, RING_MASK, RINGS, WAKE_BYTES},
     probes::bound,
 };
 
@@ -130,8 +130,7 @@ impl Reserved {
     #[inline(always)]
     pub(crate) fn publish(self) {
         let word = self.at.cast::<u64>();
-        // One more than the position: memory that nobody wrote to is 0.
-        let published = self.position + 1;
+        let published = ring::published(self.position, RING_KEY.load());
         compiler_fence(Ordering::SeqCst);
         // x86 keeps the order of stores; elsewhere an exchange is a barrier (BPF atomics
         // that answer are fully ordered, Documentation/bpf/standardization/instruction-set.rst).

@@ -56,6 +56,9 @@ const FIRST_CANARY_EVERY: Duration = Duration::from_millis(50);
 /// The thread that owns the rings and the window.
 const INGEST_THREAD: &str = "ingest";
 
+/// How long the end waits for the last blocks to be on disk.
+const SPOOL_ENDS_WITHIN: Duration = Duration::from_secs(5);
+
 /// The thread that writes the spool.
 const SPOOL_THREAD: &str = "spool";
 
@@ -458,7 +461,11 @@ async fn attend(
     let _ = started.handle.stop();
     let _ = started.ended.await;
     if let Some(spooling) = started.spooling {
-        let _ = tokio::task::spawn_blocking(move || spooling.join()).await;
+        // A disk that hangs must not hold up the end.
+        let until = Instant::now() + SPOOL_ENDS_WITHIN;
+        while !spooling.is_finished() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
     Ok(())
 }

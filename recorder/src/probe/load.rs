@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -50,6 +51,8 @@ pub enum Rings {
         cpus: usize,
         /// Bytes of one ring, a power of two.
         ring_bytes: usize,
+        /// What the programs add to positions, see [`ring::published`].
+        key: u64,
         /// Has something in it when a ring asks to be read.
         doorbell: Box<RingBuffer>,
     },
@@ -131,10 +134,13 @@ fn load_object(
     let calls_bytes_max = bytes_max - bytes_max / 8;
     loader.override_global("WAKE_BYTES", &wake_bytes, true);
     loader.override_global("CALLS_BYTES_MAX", &calls_bytes_max, true);
+    // Random, and of this recording alone.
+    let key = RandomState::new().build_hasher().finish();
     let sized;
     let object = if types.is_some() {
         loader.override_global("RING_MASK", &ring_mask, true);
         loader.override_global("RING_BYTES_MAX", &bytes_max, true);
+        loader.override_global("RING_KEY", &key, true);
         sized = SizedObject::new(object, ring::value_bytes(ring_bytes as usize) as u32)
             .ok_or(ProbeError::NoObject)?;
         sized.bytes()
@@ -146,7 +152,7 @@ fn load_object(
     let log = aya_log::EbpfLogger::init(&mut ebpf)
         .map_err(|error| ProbeError::failed("read the log of the BPF programs", error))?;
     let rings = match types {
-        Some(_) => take_rings(&mut ebpf, cpus, ring_bytes)?,
+        Some(_) => take_rings(&mut ebpf, cpus, ring_bytes, key)?,
         None => make_rings(&mut ebpf, cpus, ring_bytes)?,
     };
     fill_readings(&mut ebpf, capture)?;
@@ -482,13 +488,13 @@ fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, ProbeError
     ebpf.map_mut(name).ok_or(ProbeError::NoObject)
 }
 
-fn take_rings(ebpf: &mut Ebpf, cpus: u32, ring_bytes: u32) -> Result<Rings, ProbeError> {
+fn take_rings(ebpf: &mut Ebpf, cpus: u32, ring_bytes: u32, key: u64) -> Result<Rings, ProbeError> {
     let Some(Map::Array(map)) = ebpf.take_map("RINGS") else { return Err(ProbeError::NoObject) };
     let doorbell = ebpf.take_map("DOORBELL").ok_or(ProbeError::NoObject)?;
     let doorbell = RingBuffer::try_from(doorbell)
         .map_err(|error| ProbeError::failed("find the map DOORBELL", error))?;
     let (cpus, ring_bytes) = (cpus as usize, ring_bytes as usize);
-    Ok(Rings::Mapped { map, cpus, ring_bytes, doorbell: Box::new(doorbell) })
+    Ok(Rings::Mapped { map, cpus, ring_bytes, key, doorbell: Box::new(doorbell) })
 }
 
 fn make_rings(ebpf: &mut Ebpf, cpus: u32, ring_bytes: u32) -> Result<Rings, ProbeError> {

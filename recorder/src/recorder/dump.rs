@@ -176,9 +176,16 @@ impl Dumper {
             return Err(DumpError::NotRecording);
         }
         if request.may_share && request.deadline.is_none() {
+            if self.turns.waiting() >= DUMPS_MAX {
+                return Err(DumpError::TooMany);
+            }
+            let asked = Instant::now();
             let work = |requests: Vec<DumpRequest>| {
                 let mut requests = requests.into_iter();
                 let mut first = requests.next().unwrap_or_default();
+                // As far back from the request, though it had to wait for its turn.
+                let waited_ns = asked.elapsed().as_nanos() as u64;
+                first.since_ns = first.since_ns.map(|since| since.saturating_add(waited_ns));
                 requests.for_each(|request| first.trigger.join(request.trigger));
                 self.counted(|| self.write(self.freeze(first)?)).map_err(Arc::new)
             };

@@ -40,6 +40,11 @@ impl<K: PartialEq, R, T: Clone> Turns<K, R, T> {
         (answer, false)
     }
 
+    /// How many turns wait.
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.waiting).len()
+    }
+
     /// Waits for a turn and does work that nobody shares.
     pub(super) fn alone<A>(&self, work: impl FnOnce() -> A) -> A {
         let _running = lock(&self.running);

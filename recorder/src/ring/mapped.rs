@@ -26,6 +26,8 @@ pub struct MappedRings {
     memory: NonNull<u8>,
     memory_bytes: usize,
     ring_bytes: usize,
+    /// What is added to positions where records are published.
+    key: u64,
     /// The position each ring is read up to.
     tails: Vec<u64>,
 }
@@ -35,8 +37,14 @@ unsafe impl Send for MappedRings {}
 
 impl MappedRings {
     /// Maps the rings of `cpus` CPUs, each of `ring_bytes` (a power of two). `map` is an
-    /// array map with a value of [`ring::value_bytes`] for each, or memory that lies alike.
-    pub fn new(map: BorrowedFd<'_>, cpus: usize, ring_bytes: usize) -> io::Result<MappedRings> {
+    /// array map with a value of [`ring::value_bytes`] for each, or memory that lies alike;
+    /// `key` is what the programs add to positions.
+    pub fn new(
+        map: BorrowedFd<'_>,
+        cpus: usize,
+        ring_bytes: usize,
+        key: u64,
+    ) -> io::Result<MappedRings> {
         assert!(ring_bytes.is_power_of_two(), "the programs mask positions");
         let memory_bytes = cpus * ring::value_bytes(ring_bytes);
         let bytes = NonZeroUsize::new(memory_bytes).ok_or(io::ErrorKind::InvalidInput)?;
@@ -46,7 +54,7 @@ impl MappedRings {
         let memory =
             unsafe { mmap(ptr::null_mut(), bytes.get(), protection, MapFlags::SHARED, map, 0)? };
         let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(MappedRings { memory, memory_bytes, ring_bytes, tails: vec![0; cpus] })
+        Ok(MappedRings { memory, memory_bytes, ring_bytes, key, tails: vec![0; cpus] })
     }
 
     /// How many rings there are.
@@ -88,7 +96,8 @@ impl MappedRings {
     #[inline]
     fn record(&self, cpu: usize, position: u64) -> Option<(&[u8], u64)> {
         let place = ring::CONTROL_BYTES + (position as usize & (self.ring_bytes - 1));
-        if self.word(cpu, place).load(Ordering::Acquire) != position + 1 {
+        let published = ring::published(position, self.key);
+        if self.word(cpu, place).load(Ordering::Acquire) != published {
             return None;
         }
         let place = place + ring::POSITION_BYTES;
@@ -156,6 +165,8 @@ mod tests {
 
     const RING_BYTES: usize = 64 << 10;
 
+    const KEY: u64 = u64::MAX - 5;
+
     /// What the programs do, in plain words.
     struct Writer {
         memory: File,
@@ -167,7 +178,7 @@ mod tests {
             let memory = memfd_create("rings", MemfdFlags::CLOEXEC).unwrap();
             let memory = File::from(memory);
             memory.set_len((cpus * ring::value_bytes(RING_BYTES)) as u64).unwrap();
-            let rings = MappedRings::new(memory.as_fd(), cpus, RING_BYTES).unwrap();
+            let rings = MappedRings::new(memory.as_fd(), cpus, RING_BYTES, KEY).unwrap();
             (Writer { memory, heads: vec![0; cpus] }, rings)
         }
 
@@ -194,7 +205,7 @@ mod tests {
         fn publish(&self, cpu: usize, position: u64, record: &[u8]) {
             let place = ring::CONTROL_BYTES + position as usize % RING_BYTES;
             self.write(cpu, place + ring::POSITION_BYTES, record);
-            self.write(cpu, place, &(position + 1).to_ne_bytes());
+            self.write(cpu, place, &ring::published(position, KEY).to_ne_bytes());
         }
 
         fn put(&mut self, cpu: usize, record: &[u8]) {
@@ -260,6 +271,28 @@ mod tests {
         assert_eq!(rings.drain(0, usize::MAX, &mut |record| record[2] != 2), 2);
         assert_eq!(writer.tail(0), 2 * ring::taken(40));
         assert_eq!(drained(&mut rings, 0, usize::MAX), [record(40, 3)]);
+    }
+
+    /// What a record of the lap before holds is what somebody chose: without the key it
+    /// passed for a record, and the ring was full for ever.
+    #[test]
+    fn what_a_record_holds_is_no_record() {
+        let (mut writer, mut rings) = Writer::new(1);
+        let words = RING_BYTES as u64 / 8;
+        while writer.heads[0] < RING_BYTES as u64 {
+            // Each word says that it is where it will lie in the next lap.
+            let mut forged = record(64, 0);
+            for place in 1..8 {
+                let position = writer.heads[0] + 8 * place as u64 + 8 + 8 * words;
+                forged[8 * place..8 * place + 8].copy_from_slice(&(position + 1).to_ne_bytes());
+            }
+            writer.put(0, &forged);
+        }
+        drained(&mut rings, 0, usize::MAX);
+        for _ in 0..200 {
+            writer.put(0, &record(32, 1));
+            assert_eq!(drained(&mut rings, 0, usize::MAX), [record(32, 1)]);
+        }
     }
 
     /// No program writes one. It costs what is in the ring, and is seen as malformed.

@@ -87,9 +87,9 @@ impl KernelRings {
         // programs know when a visit is worth its price.
         let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
         let rings = match rings {
-            Rings::Mapped { map, cpus, ring_bytes, doorbell } => {
+            Rings::Mapped { map, cpus, ring_bytes, key, doorbell } => {
                 epoll::add(&epoll, doorbell.as_fd(), data, edge)?;
-                let rings = MappedRings::new(map.fd().as_fd(), cpus, ring_bytes)?;
+                let rings = MappedRings::new(map.fd().as_fd(), cpus, ring_bytes, key)?;
                 Source::Mapped { rings, doorbell }
             }
             Rings::Buffers { rings, .. } => {

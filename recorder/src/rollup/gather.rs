@@ -75,9 +75,10 @@ struct Cell {
 
 impl Cell {
     fn merge(&mut self, other: &Cell) {
-        self.count += other.count;
-        self.errors += other.errors;
-        self.bytes += other.bytes;
+        self.count = self.count.saturating_add(other.count);
+        self.errors = self.errors.saturating_add(other.errors);
+        // A tracer can have a call answer anything.
+        self.bytes = self.bytes.saturating_add(other.bytes);
         self.latencies.merge(&other.latencies);
     }
 }
@@ -213,7 +214,8 @@ impl Rollups {
             cell.latencies.add(dur_ns);
         }
         if self.moves.get(place as usize) == Some(&true) {
-            cell.bytes += u64::try_from(call.ret()).unwrap_or_default();
+            let moved = u64::try_from(call.ret()).unwrap_or_default();
+            cell.bytes = cell.bytes.saturating_add(moved);
         }
     }
 

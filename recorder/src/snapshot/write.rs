@@ -246,7 +246,8 @@ pub fn write(directory: &Path, name: &str, contents: Contents<'_>) -> Result<Wri
     let mut paced = Paced::new(target.file(), deadline);
     let mut left = Vec::new();
     let blocks = blocks.into_iter().filter_map(|block| {
-        if paced.has_time() {
+        // Without the context nothing has a name.
+        if block.meta().class == Class::Context || paced.has_time() {
             let sealed = block.sealed();
             return Some(paced.wrote(sealed.frame.len()).map(|()| sealed));
         }
@@ -316,7 +317,8 @@ fn without(header: &Header, left: &[BlockMeta], deadline: Duration) -> Header {
     header.ledger.in_window = header.ledger.in_window.saturating_sub(events);
     header.ledger.evicted += events;
     // What is there is the newest: a class begins behind the last block of it that is not.
-    for meta in recorded() {
+    // Of state it is the oldest.
+    for meta in recorded().filter(|meta| meta.class != Class::State) {
         let first = header.window.start_ns_by_class.entry(meta.class.name().to_string());
         first.and_modify(|first| *first = (*first).max(meta.last_ns));
     }

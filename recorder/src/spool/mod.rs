@@ -14,6 +14,8 @@ mod recover;
 #[cfg(feature = "capture")]
 mod write;
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "capture")]
@@ -28,6 +30,11 @@ pub const PARTS: usize = 8;
 
 /// What a part's name ends with.
 const PART_EXTENSION: &str = "kfr-spool";
+
+/// The file of a part.
+fn part_path(directory: &Path, part: usize) -> PathBuf {
+    directory.join(format!("{part}.{PART_EXTENSION}"))
+}
 
 /// How a spool is doing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use super::{PART_EXTENSION, PARTS};
+use super::{PART_EXTENSION, PARTS, part_path};
 use crate::{
     clock::ClockAnchor,
     context::Processes,
@@ -78,11 +78,12 @@ impl SpoolSession {
 pub fn sessions(directory: &Path) -> Result<Vec<SpoolSession>, SpoolError> {
     let failed = |error| SpoolError::Io(directory.to_path_buf(), error);
     let mut by_name: BTreeMap<String, Vec<(SpoolPart, SnapshotReader)>> = BTreeMap::new();
-    let entries = fs::read_dir(directory).map_err(failed)?;
-    let paths = entries.flatten().map(|entry| entry.path());
-    let is_part = |path: &PathBuf| path.extension().is_some_and(|end| end == PART_EXTENSION);
-    // A directory may have anything in it: no more is looked at than a spool has.
-    for path in paths.filter(is_part).take(PARTS) {
+    fs::read_dir(directory).map_err(failed)?;
+    for path in (0..PARTS).map(|part| part_path(directory, part)) {
+        // Nothing that leads elsewhere.
+        if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+            continue;
+        }
         // One that is being made anew has no header.
         let Ok(reader) = SnapshotReader::open_part(&path) else { continue };
         let Some(part) = reader.header().spool.clone() else { continue };
@@ -152,8 +153,7 @@ pub fn recover_session(
     // A clock that a damaged event has must not cost the others their place.
     let end_ns = end_ns.min(header.clock.monotonic_ns.saturating_add(SPAN_NS_MAX));
     let oldest_ns = end_ns.saturating_sub(header.window.asked_ns);
-    let mut state = state(&session, &places, &header, native)?;
-    state.cut_before(oldest_ns);
+    let state = state(&session, &places, &header, native, oldest_ns)?;
     let FrozenWindow { blocks: state, mut baseline, .. } = state;
     Arc::make_mut(&mut baseline).settle();
     let context = blocks_of(baseline.to_events(), Class::Context);
@@ -169,9 +169,10 @@ pub fn recover_session(
     };
     header.window = window_info(metas(), end_ns, header.window.asked_ns);
     let events: u64 = metas().map(|meta| meta.ledger_events()).sum();
-    finish_header(&mut header, events, end_ns);
+    finish_header(&mut header, end_ns);
+    // Nobody knows how many are missing; the books cannot close.
     note_damage(&mut header, &[], &complaints, "the spool");
-    header.ledger.in_window = events;
+    header.ledger = Ledger { in_window: events, ..Ledger::default() };
     let clock = ClockAnchor { wall_ns: header.clock.wall_ns(end_ns), monotonic_ns: end_ns };
     let name =
         named.map_or_else(|| snapshot_name(&header, &clock, SOURCE), |(name, _)| name.into());
@@ -203,7 +204,7 @@ fn places(session: &SpoolSession) -> Vec<Place> {
     let mut places = Vec::new();
     let mut known = HashSet::new();
     for (number, (part, reader)) in session.parts.iter().enumerate() {
-        let checkpoint_end = reader.header_bytes() + part.checkpoint_bytes;
+        let checkpoint_end = reader.header_bytes().saturating_add(part.checkpoint_bytes);
         for entry in reader.blocks() {
             let is_checkpoint = entry.offset < checkpoint_end;
             if is_checkpoint && number > 0 {
@@ -226,29 +227,46 @@ fn sealed(session: &SpoolSession, place: &Place) -> io::Result<SealedBlock> {
     Ok(SealedBlock { meta: entry.meta, frame: frame.into(), raw_bytes: entry.raw_bytes })
 }
 
-/// What was known of the host at the first part, and the blocks of state since.
+/// Blocks of state that are decoded at once: each takes some megabytes.
+const BLOCKS_AT_ONCE: usize = 8;
+
+/// What was known of the host at `oldest_ns`, and the blocks of state since: of the parts
+/// before it there may be hours.
 fn state(
     session: &SpoolSession,
     places: &[Place],
     header: &Header,
     native: Abi,
+    oldest_ns: u64,
 ) -> Result<FrozenWindow, SpoolError> {
     let mut context = Vec::new();
-    let mut blocks = Vec::new();
+    let mut changes: Vec<&Place> = Vec::new();
     let failed = |error| SpoolError::Io(session.directory.clone(), error);
     for place in places {
         match place.entry.meta.class {
             Class::Context => {
                 context.extend(sealed(session, place).map_err(failed)?.open());
             }
-            Class::State => blocks.push(Block::Sealed(sealed(session, place).map_err(failed)?)),
+            Class::State => changes.push(place),
             _ => {}
         }
     }
     let mut baseline = Processes::default();
     begin_with(&mut baseline, &context, native);
     let limits = WindowLimits { span_ns: header.window.asked_ns, bytes_max: u64::MAX };
-    Ok(FrozenWindow { blocks, baseline: Arc::new(baseline), limits, native })
+    let baseline = Arc::new(baseline);
+    let mut window = FrozenWindow { blocks: Vec::new(), baseline, limits, native };
+    changes.sort_by_key(|place| place.entry.meta.first_ns);
+    for (number, slice) in changes.chunks(BLOCKS_AT_ONCE).enumerate() {
+        for place in slice {
+            window.blocks.push(Block::Sealed(sealed(session, place).map_err(failed)?));
+        }
+        // What comes is not older than this, so all before it can be taken into account.
+        let next = changes.get((number + 1) * BLOCKS_AT_ONCE);
+        let next_ns = next.map_or(u64::MAX, |place| place.entry.meta.first_ns);
+        window.cut_before(oldest_ns.min(next_ns));
+    }
+    Ok(window)
 }
 
 fn window_info<'a>(
@@ -264,13 +282,12 @@ fn window_info<'a>(
 }
 
 /// Says what the file is, and what nobody can know any more.
-fn finish_header(header: &mut Header, events: u64, end_ns: u64) {
+fn finish_header(header: &mut Header, end_ns: u64) {
     header.spool = None;
     header.trigger = Trigger {
         at_ns: end_ns,
         ..Trigger::new(SOURCE, "the recording ended without a word; this is what its spool had")
     };
-    header.ledger = Ledger { in_window: events, ..Ledger::default() };
     header.missing.push(Missing {
         what: "the last moments, calls that had not returned, and the books".to_string(),
         why: "the recording ended before anybody could ask for them".to_string(),

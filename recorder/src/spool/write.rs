@@ -2,7 +2,7 @@
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
@@ -16,9 +16,9 @@ use std::{
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 
 use super::{
-    PART_EXTENSION, PARTS, SpoolFeed, SpoolHealth,
+    PARTS, SpoolFeed, SpoolHealth, SpoolSession,
     feed::{Gap, MESSAGES_MAX, Message},
-    recover_session, sessions,
+    part_path, recover_session, sessions,
 };
 use crate::{
     clock::{ClockAnchor, monotonic_ns},
@@ -28,8 +28,14 @@ use crate::{
     window::{Block, FrozenWindow, SealedBlock, blocks_of},
 };
 
-/// Which session ended well, or was made a snapshot of.
+/// Which sessions ended well, or were made a snapshot of: one in each line, the newest last.
 const DONE: &str = "done";
+
+/// How many of them are remembered: a spool has parts of fewer.
+const DONE_MAX: usize = 2 * PARTS;
+
+/// The most bytes of that file.
+const DONE_BYTES_MAX: u64 = 4096;
 
 /// How long what was written may stay in the page cache: a power cut costs as much.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -82,6 +88,7 @@ impl Spool {
             lock: None,
             part: None,
             sequence: 0,
+            wants_part: false,
             gap: Gap::default(),
             synced: Instant::now(),
             is_dirty: false,
@@ -115,6 +122,8 @@ pub struct SpoolWriter {
     part: Option<Part>,
     /// The number of the next part.
     sequence: u64,
+    /// Whether the next part is to begin: of several checkpoints on their way one is enough.
+    wants_part: bool,
     /// What is not in the spool, until that is written.
     gap: Gap,
     synced: Instant,
@@ -159,10 +168,11 @@ impl SpoolWriter {
     /// Gets everything ready that needs the disk.
     fn begin(&mut self) {
         self.retry_at = None;
+        self.wants_part = false;
         match self.prepare() {
             Ok(()) => {
                 self.update(|health| health.error = None);
-                self.wants_checkpoint.store(true, Ordering::Release);
+                self.ask_for_part();
             }
             Err(error) => self.fail(&format!("its files cannot be made: {error}")),
         }
@@ -187,12 +197,17 @@ impl SpoolWriter {
 
     /// Makes a snapshot of the last recording, if that did not end as it should.
     fn save_last(&mut self, directory: &Path) {
-        let Some(last) = sessions(directory).ok().and_then(|mut all| all.pop()) else { return };
-        let done = std::fs::read_to_string(directory.join(DONE)).unwrap_or_default();
-        if last.name() == done.trim() {
-            return;
+        let Ok(mut all) = sessions(directory) else { return };
+        let done = read_done(directory);
+        // Clocks go back: what is done is told by name.
+        let is_new = |session: &SpoolSession| !done.iter().any(|done| done == session.name());
+        let Some(newest) = all.iter().rposition(is_new) else { return };
+        let last = all.swap_remove(newest);
+        // Before the attempt: one that ends the recorder must not be made again and again.
+        for session in all.iter().chain([&last]).filter(|session| is_new(session)) {
+            self.note_done(session.name());
         }
-        let session = last.name().to_string();
+        drop(all);
         match recover_session(last, &self.setup.snapshots, None) {
             Ok(recovered) => {
                 let path = recovered.path.display().to_string();
@@ -203,18 +218,27 @@ impl SpoolWriter {
                 );
                 self.update(|health| health.recovered = Some(path));
             }
-            Err(error) => {
-                tracing::error!("nothing of the last recording's spool is saved: {error}");
-            }
+            Err(error) => tracing::error!(
+                "nothing of the last recording's spool is saved: {error}; until it is written over, \
+                 `recorder recover {}` can do it",
+                directory.display()
+            ),
         }
-        self.note_done(&session);
     }
 
     /// Writes down that nothing needs to be saved of a session.
     fn note_done(&self, session: &str) {
+        let mut done = read_done(&self.setup.directory);
+        done.push(session.to_string());
+        let first = done.len().saturating_sub(DONE_MAX);
+        let text = done.get(first..).unwrap_or_default().join("\n") + "\n";
         let path = self.setup.directory.join(DONE);
+        let written = open(&path).and_then(|file| {
+            file.write_all_at(text.as_bytes(), 0)?;
+            file.set_len(text.len() as u64)
+        });
         // The next start makes one snapshot too many.
-        if let Err(error) = std::fs::write(&path, format!("{session}\n")) {
+        if let Err(error) = written {
             tracing::warn!("cannot write {}: {error}", path.display());
         }
     }
@@ -223,9 +247,16 @@ impl SpoolWriter {
         self.setup.bytes / PARTS as u64
     }
 
+    fn ask_for_part(&mut self) {
+        if !self.wants_part {
+            self.wants_part = true;
+            self.wants_checkpoint.store(true, Ordering::Release);
+        }
+    }
+
     /// Begins the next part.
     fn rotate(&mut self, window: &FrozenWindow, clock: ClockAnchor) {
-        if self.retry_at.is_some() {
+        if self.retry_at.is_some() || !self.wants_part {
             return;
         }
         self.sync();
@@ -277,6 +308,7 @@ impl SpoolWriter {
         part.at = at;
         part.file.sync_data()?;
         self.sequence += 1;
+        self.wants_part = false;
         self.part = Some(part);
         self.wrote(at);
         Ok(())
@@ -288,14 +320,14 @@ impl SpoolWriter {
         let Some(part) = &mut self.part else { return self.leave_out(blocks) };
         let mut frames = Vec::new();
         if self.gap.blocks > 0 {
-            frames.extend(blocks_of([gap_event(&self.gap)].into_iter(), Class::Bulk));
+            frames.extend(blocks_of([gap_event(&self.gap)].into_iter(), Class::State));
         }
         let mut whole = Vec::new();
         for block in frames.iter().chain(blocks).map(Block::sealed) {
             whole.extend_from_slice(&block.frame);
         }
         if part.at + whole.len() as u64 > bytes {
-            self.wants_checkpoint.store(true, Ordering::Release);
+            self.ask_for_part();
             return self.leave_out(blocks);
         }
         if let Err(error) = part.file.write_all_at(&whole, part.at) {
@@ -305,7 +337,7 @@ impl SpoolWriter {
         part.at += whole.len() as u64;
         // Some room is left for what is sealed until the next part begins.
         if part.at > bytes - bytes / 8 {
-            self.wants_checkpoint.store(true, Ordering::Release);
+            self.ask_for_part();
         }
         self.gap = Gap::default();
         self.is_dirty = true;
@@ -313,6 +345,10 @@ impl SpoolWriter {
     }
 
     fn leave_out(&mut self, blocks: &[Block]) {
+        // Nothing was promised before the first part.
+        if self.sequence == 0 && self.retry_at.is_none() {
+            return;
+        }
         let mut gap = Gap::default();
         gap.add(blocks);
         self.gap.merge(&gap);
@@ -389,9 +425,15 @@ fn gap_event(gap: &Gap) -> Event<'static> {
     event
 }
 
-/// The file of a part.
-fn part_path(directory: &Path, part: usize) -> PathBuf {
-    directory.join(format!("{part}.{PART_EXTENSION}"))
+/// The sessions of which nothing needs to be saved.
+fn read_done(directory: &Path) -> Vec<String> {
+    let mut text = String::new();
+    let read = open(&directory.join(DONE));
+    let read = read.and_then(|file| file.take(DONE_BYTES_MAX).read_to_string(&mut text));
+    if let Err(error) = read {
+        tracing::warn!("cannot read what was saved of {}: {error}", directory.display());
+    }
+    text.lines().map(str::to_string).collect()
 }
 
 /// Opens a file of the spool, made when it is not there. Nothing else than a plain file.
