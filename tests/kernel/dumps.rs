@@ -19,7 +19,7 @@ fn mark(word: &str) {
 }
 
 fn has_mark(recorder: &RecorderProcess, file: &Path, word: &str) -> bool {
-    let path = format!("/nonexistent/{word}");
+    let path = format!("\"/nonexistent/{word}\"");
     let marks = recorder.replay_some(file, &["-e", "trace=access"], |line| line.contains(&path));
     marks.len() == 1
 }
