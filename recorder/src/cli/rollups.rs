@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     Exit, Failure, FileArgument,
-    output::{Out, bytes, grouped, printable, to_stdout},
+    output::{Out, grouped, printable, to_stdout},
     replay::damaged,
 };
 use crate::{
@@ -172,18 +172,19 @@ fn table(
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
         return writeln!(
             out,
-            "# {host}: nothing is counted here: a snapshot has minutes from the first whole one on"
+            "# {host}: no such counts, or no whole stretch of time yet: try --per 1s"
         );
     };
     writeln!(
         out,
-        "# {host}, counts from {} to {}, times in UTC; below: what half and 99 % took less than",
+        "# {host}, {} to {}, UTC",
         moment(first.start_ns),
         moment(last.start_ns.saturating_add(last.span_ns))
     )?;
+    writeln!(out, "# half, 99 %: so many took less than that")?;
     writeln!(
         out,
-        "{:<8} {:<23} {:<16} {:>10} {:>7} {:>8} {:>8} {:>10}",
+        "{:<8} {:<18} {:<14} {:>9} {:>6} {:>6} {:>6} {:>6}",
         "time", "process", "call", "count", "errors", "half", "99 %", "bytes"
     )?;
     for rows in rows.chunk_by(|a, b| a.start_ns == b.start_ns) {
@@ -223,7 +224,7 @@ fn line(header: &Header, native: Abi, row: &Row, out: &mut Out) -> io::Result<()
     };
     writeln!(
         out,
-        "{:<8} {:<23} {:<16} {:>10} {:>7} {:>8} {:>8} {:>10}",
+        "{:<8} {:<18} {:<14} {:>9} {:>6} {:>6} {:>6} {:>6}",
         time.get(11..19).unwrap_or(&time),
         process,
         row.counted.name(native),
@@ -231,16 +232,37 @@ fn line(header: &Header, native: Abi, row: &Row, out: &mut Out) -> io::Result<()
         grouped(row.errors),
         below(500),
         below(990),
-        bytes(row.bytes)
+        amount(row.bytes)
     )
 }
 
-/// `512 ns`, `16 µs`, `2.1 s`.
+/// `512ns`, `16us`, `2.1s`.
 fn duration(ns: u64) -> String {
     match ns {
-        0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{} us", ns / 1_000),
-        1_000_000..1_000_000_000 => format!("{} ms", ns / 1_000_000),
-        _ => format!("{:.1} s", ns as f64 / 1e9),
+        0..1_000 => format!("{ns}ns"),
+        1_000..1_000_000 => format!("{}us", ns / 1_000),
+        1_000_000..1_000_000_000 => format!("{}ms", ns / 1_000_000),
+        _ => format!("{:.1}s", ns as f64 / 1e9),
+    }
+}
+
+/// `999`, `12.3K`, `4.0G`: bytes in a narrow column.
+fn amount(bytes: u64) -> String {
+    let units = [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')];
+    match units.iter().find(|(shift, _)| bytes >> shift > 0) {
+        Some((shift, unit)) => format!("{:.1}{unit}", bytes as f64 / (1u64 << shift) as f64),
+        None => bytes.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_narrow() {
+        assert_eq!([0, 999, 12_595, u64::MAX].map(amount), ["0", "999", "12.3K", "16777216.0T"]);
+        let durations = [512, 16_384, 16_777_216, 2 << 31].map(duration);
+        assert_eq!(durations, ["512ns", "16us", "16ms", "4.3s"]);
     }
 }
