@@ -20,7 +20,7 @@ use recorder::{
     loss::{CallLedger, Ledger, Missing},
     snapshot::{self, Contents, Header, WindowInfo},
     trigger::Trigger,
-    window::{FrozenWindow, Window, WindowLimits, blocks_of},
+    window::{Block, FrozenWindow, Window, WindowLimits, blocks_of},
 };
 
 /// Numbers that look random and are the same for the same seed: splitmix64.
@@ -306,7 +306,8 @@ impl Synth {
     pub fn write(&self, directory: &Path) -> PathBuf {
         let frozen = self.frozen();
         let mut header = self.header.clone();
-        header.window = window_info(&frozen, header.clock.monotonic_ns);
+        let metas = frozen.blocks.iter().map(Block::meta);
+        header.window = WindowInfo::of(metas, header.clock.monotonic_ns, 300_000_000_000);
         let in_window = frozen.blocks.iter().map(|block| block.meta().ledger_events()).sum();
         complete(&mut header.ledger, in_window);
         let mut blocks = blocks_of(frozen.baseline.to_events(), Class::Context);
@@ -316,18 +317,6 @@ impl Synth {
         let name = snapshot::snapshot_name(&header, &header.clock, &header.trigger.source);
         snapshot::write(directory, &name, contents).expect("the snapshot is written").path
     }
-}
-
-fn window_info(frozen: &FrozenWindow, end_ns: u64) -> WindowInfo {
-    let mut info =
-        WindowInfo { start_ns: end_ns, end_ns, asked_ns: 300_000_000_000, ..WindowInfo::default() };
-    for block in &frozen.blocks {
-        let first_ns = block.meta().first_ns;
-        info.start_ns = info.start_ns.min(first_ns);
-        let of_class = info.start_ns_by_class.entry(block.meta().class.name().to_string());
-        of_class.and_modify(|first| *first = (*first).min(first_ns)).or_insert(first_ns);
-    }
-    info
 }
 
 /// Books that close around `in_window` events.

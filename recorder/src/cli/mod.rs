@@ -36,6 +36,16 @@ pub struct Arguments {
     command: Command,
 }
 
+/// How a table is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum RowFormat {
+    /// A table
+    #[default]
+    Text,
+    /// One JSON object per line
+    Jsonl,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Record, in the foreground, until SIGTERM

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::{
-    Exit, Failure, FileArgument,
+    Exit, Failure, FileArgument, RowFormat,
     output::{Out, grouped, printable, to_stdout},
     replay::damaged,
 };
@@ -63,15 +63,6 @@ enum Per {
     /// Seconds
     #[value(name = "1s")]
     Second,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum RowFormat {
-    /// A table
-    #[default]
-    Text,
-    /// One JSON object per line
-    Jsonl,
 }
 
 impl Per {

@@ -2,10 +2,8 @@
 
 use std::io::{self, Write as _};
 
-use clap::ValueEnum;
-
 use super::{
-    Exit, Failure, FileArgument,
+    Exit, Failure, FileArgument, RowFormat,
     output::{Out, printable, progress, to_stdout},
     replay::damaged,
 };
@@ -30,15 +28,6 @@ pub(super) struct Arguments {
     /// A table, or one JSON object per line
     #[arg(long, value_enum, default_value_t)]
     format: RowFormat,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum RowFormat {
-    /// A table
-    #[default]
-    Text,
-    /// One JSON object per line
-    Jsonl,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {

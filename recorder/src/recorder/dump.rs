@@ -23,7 +23,7 @@ use crate::{
     rollup::Row,
     snapshot::{self, Contents, Header, WindowInfo, WriteError, Written, snapshot_name},
     trigger::Trigger,
-    window::{Block, FrozenWindow, blocks_of},
+    window::{Block, blocks_of},
 };
 
 /// What a snapshot is to have.
@@ -241,17 +241,13 @@ impl Dumper {
             tracing::warn!("missing in a snapshot: {}: {}", missing.what, missing.why);
             header.missing.push(missing);
         }
-        let FrozenWindow { mut blocks, mut baseline, .. } = frozen.window;
-        if !baseline.is_settled() {
-            // A copy: the window goes on with its own.
-            Arc::make_mut(&mut baseline).settle();
-        }
+        let mut all = frozen.window.context();
+        let mut blocks = frozen.window.blocks;
         if deadline.is_some() {
             most_precious_first(&mut blocks);
         }
         let unfinished = unfinished.events.iter().map(OwnedEvent::as_event);
         let unfinished = blocks_of(unfinished, Class::Unfinished);
-        let mut all = blocks_of(baseline.to_events(), Class::Context);
         let (rollups, rows) = frozen.rollups;
         let mut rollups: Vec<Block> = rollups.into_iter().map(Block::Sealed).collect();
         rollups.extend(blocks_of(rows.iter().map(Row::as_event), Class::Rollup));
@@ -287,7 +283,9 @@ impl Dumper {
         header.freeze_us = frozen.freeze.as_micros() as u64;
         header.drain_us = frozen.drain.as_micros() as u64;
         header.ledger = frozen.ledger.clone();
-        header.window = window_info(&frozen.window, frozen.moment_ns);
+        let window = &frozen.window;
+        let metas = window.blocks.iter().map(Block::meta);
+        header.window = WindowInfo::of(metas, frozen.moment_ns, window.limits.span_ns);
         header.window.asked_ns = since_ns
             .map_or(header.window.asked_ns, |since_ns| since_ns.min(header.window.asked_ns));
         header.context_cut = frozen.window.baseline.cut();
@@ -312,17 +310,6 @@ pub fn host_facts(missing: Vec<Missing>, memory_bytes: u64) -> Header {
         memory_bytes,
         ..Header::default()
     }
-}
-
-fn window_info(window: &FrozenWindow, moment_ns: u64) -> WindowInfo {
-    let mut info = WindowInfo {
-        start_ns: moment_ns,
-        end_ns: moment_ns,
-        asked_ns: window.limits.span_ns,
-        ..WindowInfo::default()
-    };
-    window.blocks.iter().for_each(|block| info.count(block.meta()));
-    info
 }
 
 /// What names follow from, in the order of time; then what is precious, then the rest, the

@@ -10,8 +10,8 @@ use crate::{
     context::Processes,
     event::{
         Call, Class, Event, Kind,
-        syscall::{self, Abi},
-        wire::{CALLS_COMPAT, CALLS_MAX, KINDS_MAX, call_index, flag},
+        syscall::Abi,
+        wire::{CALLS_MAX, KINDS_MAX, call_index, flag},
     },
     window::{SealedBlock, sealed_of},
 };
@@ -128,7 +128,6 @@ pub struct RollupHealth {
 
 /// Counts events and keeps the rows of an hour.
 pub struct Rollups {
-    native: Abi,
     /// By place: whether a call answers with how many bytes it moved.
     moves: Vec<bool>,
     names: HashMap<u32, Vec<u8>>,
@@ -158,16 +157,9 @@ impl Rollups {
     /// Nothing counted; `baseline` has the names of the processes that are there. Takes at
     /// most `bytes_max`.
     pub fn new(native: Abi, bytes_max: u64, baseline: &Processes) -> Rollups {
-        let moves = |place: u32| {
-            let (abi, nr) = match place.checked_sub(CALLS_COMPAT) {
-                Some(nr) => (native.compat().unwrap_or(native), nr),
-                None => (native, place),
-            };
-            MOVING.contains(&&*syscall::name(abi, i64::from(nr)))
-        };
+        let moves = |place| MOVING.contains(&&*Counted::Call(place).name(native));
         let names = baseline.iter().take(NAMES_MAX);
         let mut rollups = Rollups {
-            native,
             moves: (0..CALLS_MAX).map(moves).collect(),
             names: names.map(|(tid, facts)| (tid, facts.comm.clone())).collect(),
             ended: Default::default(),
@@ -429,11 +421,6 @@ impl Rollups {
             rows: self.sealed.iter().map(|block| u64::from(block.meta.count)).sum(),
             bytes: self.held_bytes,
         }
-    }
-
-    /// The ABI of the calls that are counted.
-    pub fn native(&self) -> Abi {
-        self.native
     }
 }
 

@@ -55,11 +55,19 @@ pub struct WindowInfo {
 }
 
 impl WindowInfo {
-    /// Takes a block into account.
-    pub fn count(&mut self, meta: &BlockMeta) {
-        self.start_ns = self.start_ns.min(meta.first_ns);
-        let first = self.start_ns_by_class.entry(meta.class.name().to_string());
-        first.and_modify(|first| *first = (*first).min(meta.first_ns)).or_insert(meta.first_ns);
+    /// What these blocks cover, in a window of `asked_ns` that was frozen at `end_ns`.
+    pub fn of<'a>(
+        metas: impl Iterator<Item = &'a BlockMeta>,
+        end_ns: u64,
+        asked_ns: u64,
+    ) -> WindowInfo {
+        let mut info = WindowInfo { start_ns: end_ns, end_ns, asked_ns, ..WindowInfo::default() };
+        for meta in metas {
+            info.start_ns = info.start_ns.min(meta.first_ns);
+            let first = info.start_ns_by_class.entry(meta.class.name().to_string());
+            first.and_modify(|first| *first = (*first).min(meta.first_ns)).or_insert(meta.first_ns);
+        }
+        info
     }
 }
 

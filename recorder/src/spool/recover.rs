@@ -19,7 +19,7 @@ use crate::{
         WriteError, header_frame, note_damage, snapshot_name, write_frames,
     },
     trigger::Trigger,
-    window::{Block, FrozenWindow, SealedBlock, WindowLimits, begin_with, blocks_of},
+    window::{Block, FrozenWindow, SealedBlock, WindowLimits, begin_with},
 };
 
 /// Why a spool cannot be read.
@@ -153,10 +153,9 @@ pub fn recover_session(
     // A clock that a damaged event has must not cost the others their place.
     let end_ns = end_ns.min(header.clock.monotonic_ns.saturating_add(SPAN_NS_MAX));
     let oldest_ns = end_ns.saturating_sub(header.window.asked_ns);
-    let state = state(&session, &places, &header, native, oldest_ns)?;
-    let FrozenWindow { blocks: state, mut baseline, .. } = state;
-    Arc::make_mut(&mut baseline).settle();
-    let context = blocks_of(baseline.to_events(), Class::Context);
+    let mut window = state(&session, &places, &header, native, oldest_ns)?;
+    let context = window.context();
+    let state = window.blocks;
     let others: Vec<Place> = recorded()
         .filter(|place| place.entry.meta.class != Class::State)
         .filter(|place| place.entry.meta.last_ns >= oldest_ns)
@@ -167,7 +166,7 @@ pub fn recover_session(
         let others = others.iter().map(|place| &place.entry.meta);
         state.iter().map(Block::meta).chain(others)
     };
-    header.window = window_info(metas(), end_ns, header.window.asked_ns);
+    header.window = WindowInfo::of(metas(), end_ns, header.window.asked_ns);
     let events: u64 = metas().map(|meta| meta.ledger_events()).sum();
     finish_header(&mut header, end_ns);
     // Nobody knows how many are missing; the books cannot close.
@@ -267,18 +266,6 @@ fn state(
         window.cut_before(oldest_ns.min(next_ns));
     }
     Ok(window)
-}
-
-fn window_info<'a>(
-    metas: impl Iterator<Item = &'a crate::window::codec::BlockMeta>,
-    end_ns: u64,
-    asked_ns: u64,
-) -> WindowInfo {
-    let mut info = WindowInfo { start_ns: end_ns, end_ns, asked_ns, ..WindowInfo::default() };
-    for meta in metas {
-        info.count(meta);
-    }
-    info
 }
 
 /// Says what the file is, and what nobody can know any more.

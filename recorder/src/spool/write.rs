@@ -146,7 +146,7 @@ impl SpoolWriter {
                     self.missed(gap);
                     self.append(&blocks);
                 }
-                Ok(Message::Checkpoint(window, clock)) => self.rotate(&window, clock),
+                Ok(Message::Checkpoint(mut window, clock)) => self.rotate(&mut window, clock),
                 Ok(Message::End) => {
                     self.sync();
                     self.note_done(&self.session);
@@ -255,7 +255,7 @@ impl SpoolWriter {
     }
 
     /// Begins the next part.
-    fn rotate(&mut self, window: &FrozenWindow, clock: ClockAnchor) {
+    fn rotate(&mut self, window: &mut FrozenWindow, clock: ClockAnchor) {
         if self.retry_at.is_some() || !self.wants_part {
             return;
         }
@@ -266,19 +266,15 @@ impl SpoolWriter {
         }
     }
 
-    fn begin_part(&mut self, window: &FrozenWindow, clock: ClockAnchor) -> io::Result<()> {
-        let mut baseline = Arc::clone(&window.baseline);
-        if !baseline.is_settled() {
-            Arc::make_mut(&mut baseline).settle();
-        }
-        let blocks = blocks_of(baseline.to_events(), Class::Context);
+    fn begin_part(&mut self, window: &mut FrozenWindow, clock: ClockAnchor) -> io::Result<()> {
+        let context = window.context();
         let blocks: Vec<SealedBlock> =
-            blocks.iter().chain(&window.blocks).map(Block::sealed).collect();
+            context.iter().chain(&window.blocks).map(Block::sealed).collect();
         let checkpoint_bytes = blocks.iter().map(|block| block.frame.len() as u64).sum();
         let mut header = self.setup.host.clone();
         header.clock = clock;
         header.window = WindowInfo { asked_ns: window.limits.span_ns, ..WindowInfo::default() };
-        header.context_cut = baseline.cut();
+        header.context_cut = window.baseline.cut();
         header.privacy = self.setup.privacy.facts();
         header.spool = Some(SpoolPart {
             session: self.session.clone(),

@@ -75,6 +75,15 @@ pub struct FrozenWindow {
 }
 
 impl FrozenWindow {
+    /// What is known of the host at the left edge, as blocks of a file.
+    pub fn context(&mut self) -> Vec<Block> {
+        if !self.baseline.is_settled() {
+            // A copy: the window goes on with its own.
+            Arc::make_mut(&mut self.baseline).settle();
+        }
+        blocks_of(self.baseline.to_events(), Class::Context)
+    }
+
     /// Leaves out the blocks all of which is older; state among it goes into the baseline.
     /// Answers how many events of the ledger went.
     pub fn cut_before(&mut self, oldest_ns: u64) -> u64 {
