@@ -115,6 +115,14 @@ impl Table {
     }
 }
 
+/// What a process is called, and since when: rings are read one after the other, so a child
+/// may have named itself before its fork is read.
+#[derive(Clone, Debug, Default)]
+struct Name {
+    since_ns: u64,
+    comm: Vec<u8>,
+}
+
 /// How the long memory is doing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RollupHealth {
@@ -130,7 +138,7 @@ pub struct RollupHealth {
 pub struct Rollups {
     /// By place: whether a call answers with how many bytes it moved.
     moves: Vec<bool>,
-    names: HashMap<u32, Vec<u8>>,
+    names: HashMap<u32, Name>,
     /// Processes that ended in this second, and in the one before: what they did last may be
     /// read later, from the ring of another CPU.
     ended: [HashSet<u32>; 2],
@@ -161,7 +169,9 @@ impl Rollups {
         let names = baseline.iter().take(NAMES_MAX);
         let mut rollups = Rollups {
             moves: (0..CALLS_MAX).map(moves).collect(),
-            names: names.map(|(tid, facts)| (tid, facts.comm.clone())).collect(),
+            names: names
+                .map(|(tid, facts)| (tid, Name { since_ns: 0, comm: facts.comm.clone() }))
+                .collect(),
             ended: Default::default(),
             gone: HashSet::new(),
             named: HashMap::new(),
@@ -217,26 +227,38 @@ impl Rollups {
         match event.kind {
             Kind::ProcessFork => {
                 let (pid, tid) = (event.number(0) as u32, event.number(1) as u32);
-                if pid == tid
-                    && self.names.len() < NAMES_MAX
-                    && let Some(name) = self.names.get(&event.pid).cloned()
-                {
+                if pid == tid {
                     self.gone.remove(&pid);
-                    self.names.insert(pid, name);
+                    if let Some(parent) = self.names.get(&event.pid) {
+                        let comm = parent.comm.clone();
+                        self.set_name(pid, event.ts_ns, comm);
+                    }
                 }
             }
             Kind::ProcessRename if is_leader => {
                 let comm = event.attachment(0).map(|comm| comm.text().to_vec());
-                let comm = comm.unwrap_or_default();
-                if self.names.len() < NAMES_MAX || self.names.contains_key(&event.pid) {
-                    self.names.insert(event.pid, comm);
-                }
+                self.set_name(event.pid, event.ts_ns, comm.unwrap_or_default());
             }
             Kind::ProcessExit if is_leader && self.ended[0].len() < NAMES_MAX => {
                 self.ended[0].insert(event.pid);
             }
             _ => {}
         }
+    }
+
+    /// Names a process, unless it has had a newer name.
+    fn set_name(&mut self, pid: u32, since_ns: u64, comm: Vec<u8>) {
+        let has_room = self.names.len() < NAMES_MAX;
+        match self.names.get_mut(&pid) {
+            Some(name) if name.since_ns > since_ns => {}
+            Some(name) => *name = Name { since_ns, comm },
+            None if has_room => drop(self.names.insert(pid, Name { since_ns, comm })),
+            None => {}
+        }
+    }
+
+    fn name_of(&self, pid: u32) -> Vec<u8> {
+        self.names.get(&pid).map(|name| name.comm.clone()).unwrap_or_default()
     }
 
     /// Ends seconds, ten seconds and minutes. To be called often.
@@ -330,7 +352,7 @@ impl Rollups {
 
     /// Counts what a process did that has ended among all of its name.
     fn sum_up(&mut self, (pid, place): Pair, cell: &Cell) {
-        let name = self.names.get(&pid).cloned().unwrap_or_default();
+        let name = self.name_of(pid);
         let most = NAMED_MAX.min(self.pairs_max);
         if self.named.len() >= most && !self.named.contains_key(&(name.clone(), place)) {
             return self.minute.others.merge(cell);
@@ -341,7 +363,7 @@ impl Rollups {
     }
 
     fn row(&mut self, stretch: (u64, u64), (pid, place): Pair, cell: Cell) {
-        let comm = self.names.get(&pid).cloned().unwrap_or_default();
+        let comm = self.name_of(pid);
         self.push_row(stretch, pid, comm, Counted::Call(place), cell);
     }
 
@@ -394,8 +416,8 @@ impl Rollups {
         let sealed: usize = self.sealed.iter().map(|block| block.frame.len()).sum();
         let sealed = sealed + self.sealed.len() * size_of::<SealedBlock>();
         let rows: u64 = self.rows.iter().map(Row::held_bytes).sum();
-        let names = self.names.capacity() * (size_of::<(u32, Vec<u8>)>() + 1);
-        let names = names + self.names.values().map(Vec::capacity).sum::<usize>();
+        let names = self.names.capacity() * (size_of::<(u32, Name)>() + 1);
+        let names = names + self.names.values().map(|name| name.comm.capacity()).sum::<usize>();
         let tables = [&self.second, &self.ten_seconds, &self.minute].map(Table::bytes);
         let ended = self.ended.iter().chain([&self.gone]).map(HashSet::capacity).sum::<usize>() * 8;
         let named = self.named.capacity() * (size_of::<((Vec<u8>, u32), (Cell, u64))>() + 17);
@@ -535,6 +557,34 @@ mod tests {
         assert!(now_ns - first_ns >= SPAN_NS, "{first_ns}");
         assert!(now_ns - first_ns < SPAN_NS + 61 * SECOND_NS, "{first_ns}");
         assert!(rollups.health(now_ns).span_s >= 3_600.0);
+    }
+
+    /// The ring with the fork was read after the one with the name the child gave itself: its
+    /// calls were counted under the parent's name.
+    #[test]
+    fn a_name_is_not_undone_by_a_fork_that_is_read_late() {
+        let mut rollups = new(1 << 20);
+        rollups.tick(1);
+        let rename = |pid, ts_ns, comm| {
+            let mut rename = Event::new(Kind::ProcessRename, ts_ns);
+            (rename.pid, rename.tid) = (pid, pid);
+            rename.attach(crate::event::Attached { index: 0, flags: 0, bytes: comm });
+            rename
+        };
+        let fork = |ts_ns| {
+            let mut fork = Event::new(Kind::ProcessFork, ts_ns);
+            (fork.pid, fork.tid) = (5, 5);
+            fork.push_number(9);
+            fork.push_number(9);
+            fork
+        };
+        rollups.push(&rename(5, 1, b"parent"));
+        rollups.push(&rename(9, 30, b"child"));
+        rollups.push(&fork(20));
+        assert_eq!(rollups.name_of(9), b"child");
+        // A later process of the same number.
+        rollups.push(&fork(40));
+        assert_eq!(rollups.name_of(9), b"parent");
     }
 
     #[test]
