@@ -96,10 +96,10 @@ fn window() -> Window {
 
 /// Nanoseconds for each of many events: `work` is handed one after the other,
 /// `visited` the time of the last one of each visit.
-fn timed<S>(
+fn timed<S, T>(
     state: &mut S,
     pool: &[Event<'_>],
-    work: impl Fn(&mut S, &Event<'_>),
+    work: impl Fn(&mut S, &Event<'_>) -> T,
     visited: impl Fn(&mut S, u64),
 ) -> f64 {
     let mut ts_ns = 1_000_000_000;

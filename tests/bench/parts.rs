@@ -12,10 +12,12 @@ use recorder::{
         syscall::Abi,
         wire::{AttachmentHead, Header, flag},
     },
+    recorder::{Places, Repeats},
     replay::replay,
     rollup::Rollups,
     snapshot::SnapshotReader,
     window::{
+        Window, WindowLimits,
         codec::{Columns, RAW_BYTES_TARGET},
         compress,
     },
@@ -31,6 +33,9 @@ struct Records {
     heads: Vec<(u16, usize)>,
 }
 
+/// How often the window looks at the clock.
+const TICK_NS: u64 = 10_000_000;
+
 /// How often all of it is done; the medians count.
 const TIMES: usize = 3;
 
@@ -45,24 +50,19 @@ pub(crate) fn measure(
     let records = Records::read(file, events_max);
     let count = records.heads.len() as f64;
     let pass = |_| {
-        let decode_ns = records.decode();
-        let [push_ns, bytes_ns, zstd_ns] = records.columns();
-        let rollups_ns = records.rollups();
-        // Gathering them decodes them too, and so does counting.
-        let push_ns = push_ns.saturating_sub(decode_ns);
-        let rollups_ns = rollups_ns.saturating_sub(decode_ns);
-        [decode_ns, push_ns, bytes_ns, zstd_ns, rollups_ns].map(|ns| ns as f64 / count)
+        let [bytes_ns, zstd_ns] = records.blocks();
+        // Taking them in makes the same blocks.
+        let intake_ns = records.intake().saturating_sub(bytes_ns + zstd_ns);
+        [intake_ns, bytes_ns, zstd_ns].map(|ns| ns as f64 / count)
     };
-    let passes: Vec<[f64; 5]> = thread::scope(|scope| {
+    let passes: Vec<[f64; 3]> = thread::scope(|scope| {
         scope.spawn(load);
         (0..TIMES).map(pass).collect()
     });
     let labels = [
-        ("cpu_decode", "  decode"),
-        ("cpu_columns", "  class and columns"),
+        ("cpu_intake", "  records to columns, counts"),
         ("cpu_block", "  columns to a block"),
         ("cpu_zstd", "  zstd"),
-        ("cpu_rollups", "  roll-ups"),
     ];
     let part = |(place, (key, label)): (usize, &(&str, &str))| {
         let samples = passes.iter().filter_map(|pass| pass.get(place).copied());
@@ -141,36 +141,50 @@ impl Records {
         }
     }
 
-    /// Nanoseconds for decoding all of them.
-    fn decode(&self) -> u64 {
-        let began_ns = thread_ns();
-        self.each(|record, cpu| {
-            let _ = black_box(decode(record, cpu));
-        });
-        thread_ns() - began_ns
-    }
-
-    /// Nanoseconds for decoding and counting all of them.
-    fn rollups(&self) -> u64 {
-        let native = Abi::native(std::env::consts::ARCH).expect("an architecture that is recorded");
+    /// Nanoseconds for taking all of them into a window and the counts beside it.
+    fn intake(&self) -> u64 {
+        let native = native();
+        let limits = WindowLimits { span_ns: u64::MAX, bytes_max: 1 << 30 };
+        let mut window = Window::new(limits, self.cpus(), native, Processes::default());
         let mut rollups = Rollups::new(native, 32 << 20, &Processes::default());
-        let mut now_ns = 1;
+        let mut repeats = Repeats::new(self.cpus(), 256 << 20);
+        let (mut now_ns, mut ticked_ns) = (0, 0);
         let began_ns = thread_ns();
         self.each(|record, cpu| {
-            let Ok((event, _)) = decode(record, cpu) else { return };
-            now_ns = event.ts_ns.max(now_ns);
-            rollups.push(&event);
+            let call = repeats.split(record);
+            if let Some((key, call)) = &call
+                && let Some(places) = repeats.find(usize::from(cpu), *key)
+                && rollups.is_current(places.cell)
+                && window.push_known(cpu, &places.window, call)
+            {
+                rollups.push_known(places.cell, call);
+                now_ns = call.ts_ns.max(now_ns);
+            } else if let Ok((event, _)) = decode(record, cpu) {
+                let (cell, window) = (rollups.push(&event), window.push(&event));
+                if let (Some((key, _)), Some(cell), Some(window)) = (call, cell, window) {
+                    repeats.learn(usize::from(cpu), key, &event, Places { window, cell });
+                }
+                now_ns = event.ts_ns.max(now_ns);
+            }
+            if now_ns - ticked_ns > TICK_NS {
+                window.tick(now_ns);
+                rollups.tick(now_ns);
+                ticked_ns = now_ns;
+            }
         });
-        rollups.tick(now_ns);
+        window.seal_all();
         thread_ns() - began_ns
     }
 
-    /// Nanoseconds for decoding and gathering, for making blocks, for compressing.
-    fn columns(&self) -> [u64; 3] {
-        let native = Abi::native(std::env::consts::ARCH).expect("an architecture that is recorded");
-        let cpus = self.heads.iter().map(|(cpu, _)| usize::from(*cpu) + 1).max().unwrap_or(1);
+    fn cpus(&self) -> usize {
+        self.heads.iter().map(|(cpu, _)| usize::from(*cpu) + 1).max().unwrap_or(1)
+    }
+
+    /// Nanoseconds for making blocks of them, and for compressing these.
+    fn blocks(&self) -> [u64; 2] {
+        let native = native();
         let mut open: Vec<[Columns; Class::RECORDED.len()]> =
-            (0..cpus).map(|_| Default::default()).collect();
+            (0..self.cpus()).map(|_| Default::default()).collect();
         let (mut bytes_ns, mut zstd_ns) = (0, 0);
         let mut seal = |columns: &mut Columns, class: Class, cpu: u16| {
             let began_ns = thread_ns();
@@ -180,7 +194,6 @@ impl Records {
             bytes_ns += middle_ns - began_ns;
             zstd_ns += thread_ns() - middle_ns;
         };
-        let began_ns = thread_ns();
         self.each(|record, cpu| {
             let Ok((event, _)) = decode(record, cpu) else { return };
             let class = Class::of(&event, native);
@@ -199,7 +212,10 @@ impl Records {
                 seal(columns, class, cpu as u16);
             }
         }
-        let whole_ns = thread_ns() - began_ns;
-        [whole_ns.saturating_sub(bytes_ns + zstd_ns), bytes_ns, zstd_ns]
+        [bytes_ns, zstd_ns]
     }
+}
+
+fn native() -> Abi {
+    Abi::native(std::env::consts::ARCH).expect("an architecture that is recorded")
 }

@@ -1,7 +1,11 @@
 //! Bytes from a ring to an event, by the schema. A total function: any bytes give
 //! an event or an error, and one bad record costs one record.
 
+mod recurrence;
+
 use std::fmt;
+
+pub use recurrence::{Key, Keys, Recurrence};
 
 use crate::event::{
     Attached, Event, Kind,

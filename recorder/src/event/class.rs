@@ -100,13 +100,19 @@ impl Class {
 
     fn of_call(event: &Event<'_>, native: Abi) -> Class {
         let Some(call) = Call::of(event) else { return Class::Bulk };
-        let errno = call.errno();
         if changes_state(event, call, call.abi(native)) {
             return Class::State;
         }
-        let failed = errno.is_some_and(|errno| !ORDINARY_FAILURES.contains(&errno));
-        let slow = call.dur_ns().is_some_and(|dur| dur > SLOW_NS);
-        if failed || slow || !call.returned() { Class::Precious } else { Class::Bulk }
+        let is_ordinary = call.returned() && Class::is_ordinary(call.errno(), call.dur_ns());
+        if is_ordinary { Class::Bulk } else { Class::Precious }
+    }
+
+    /// Whether a call that returned ended as calls do all day. Another one with the same
+    /// arguments and the same error, or none as well, that is ordinary too has the same class.
+    #[inline]
+    pub fn is_ordinary(errno: Option<i32>, dur_ns: Option<u64>) -> bool {
+        errno.is_none_or(|errno| ORDINARY_FAILURES.contains(&errno))
+            && dur_ns.is_none_or(|dur_ns| dur_ns <= SLOW_NS)
     }
 }
 

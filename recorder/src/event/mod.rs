@@ -19,7 +19,7 @@ pub use file::File;
 pub use recorder_ebpf::{
     schema::{
         Attachment as AttachmentSchema, Extent, Field, FlagSet, Kind, KindSchema, Layout, Meaning,
-        Memory,
+        Memory, record,
     },
     wire,
 };

@@ -346,6 +346,12 @@ impl Masker {
         self.rules.mask
     }
 
+    /// Which rules it masks by: a number that is another one after they were changed.
+    pub fn rules(&mut self) -> u64 {
+        self.is_on();
+        self.generation
+    }
+
     /// The string without its secrets, or `None` where it has none. `is_cut`: there was
     /// more of it, so a secret may have lost its end.
     pub fn mask(&mut self, bytes: &[u8], form: Form, is_cut: bool) -> Option<&[u8]> {

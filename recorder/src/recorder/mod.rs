@@ -7,6 +7,7 @@
 mod dump;
 mod pulse;
 mod rate;
+mod repeats;
 mod tally;
 mod turns;
 mod unfinished;
@@ -27,6 +28,7 @@ use watcher::Watcher;
 
 pub use dump::{DEADLINE_MIN, DumpError, DumpRequest, Dumper, DumperSetup, Taken, host_facts};
 pub use pulse::Pulse;
+pub use repeats::{Places, Repeats};
 pub use tally::{KernelCounts, Record, Tally};
 pub use unfinished::{UNFINISHED_THREAD, UnfinishedReader, UnfinishedSetup};
 pub use watcher::FIRINGS_MAX;
@@ -194,6 +196,9 @@ pub struct MemoryHealth {
     /// Counts of the last hour; the same.
     #[serde(default)]
     pub rollups: u64,
+    /// Where calls that come again are known; the same.
+    #[serde(default)]
+    pub repeats: u64,
     /// All of it.
     pub total: u64,
     /// What it may be.
@@ -202,7 +207,7 @@ pub struct MemoryHealth {
 
 impl MemoryHealth {
     /// Its parts by name.
-    pub fn parts(&self) -> [(&'static str, u64); 8] {
+    pub fn parts(&self) -> [(&'static str, u64); 9] {
         [
             ("rings", self.rings),
             ("slots", self.slots),
@@ -212,6 +217,7 @@ impl MemoryHealth {
             ("baseline", self.baseline),
             ("rules", self.rules),
             ("rollups", self.rollups),
+            ("repeats", self.repeats),
         ]
     }
 }
@@ -319,6 +325,7 @@ pub struct Recorder<S> {
     window: Window,
     feed: Option<SpoolFeed>,
     rollups: Rollups,
+    repeats: Repeats,
     /// What the window may have together with what rules remember.
     limits: WindowLimits,
     watcher: Watcher,
@@ -388,6 +395,7 @@ impl<S: RecordSource> Recorder<S> {
             window,
             feed,
             rollups,
+            repeats: Repeats::new(cpus, setup.memory_bytes),
             limits: setup.limits,
             watcher,
             masker: setup.privacy.masker(),
@@ -431,6 +439,7 @@ impl<S: RecordSource> Recorder<S> {
                     Message::Limits(limits, memory_bytes) => {
                         (self.limits, self.memory_bytes) = (limits, memory_bytes);
                         self.watcher.bound(memory_bytes);
+                        self.repeats.bound(memory_bytes);
                         self.rollups.set_bytes_max(rollup_bytes_max(memory_bytes));
                     }
                     Message::Rules(rules, answer) => {
@@ -464,10 +473,14 @@ impl<S: RecordSource> Recorder<S> {
         busiest
     }
 
-    /// The window has what rules do not take.
+    /// Bytes of what has its share of the window's.
+    fn beside_window(&self) -> u64 {
+        self.watcher.bytes() + self.rollups.bytes() + self.repeats.bytes()
+    }
+
+    /// The window has what the others do not take.
     fn fit_window(&mut self) {
-        let others = self.watcher.bytes() + self.rollups.bytes();
-        let bytes_max = self.limits.bytes_max.saturating_sub(others);
+        let bytes_max = self.limits.bytes_max.saturating_sub(self.beside_window());
         let limits = WindowLimits { bytes_max, ..self.limits };
         if limits != self.window.limits() {
             self.window.set_limits(limits);
@@ -477,9 +490,32 @@ impl<S: RecordSource> Recorder<S> {
     /// Reads the ring of a CPU: at most `records_max`, and not beyond the mark
     /// `nonce`, whether or not it came.
     fn drain(&mut self, cpu: usize, records_max: usize, nonce: u64) -> usize {
-        let Recorder { source, window, watcher, masker, tally, pulse, probes, rollups, .. } = self;
+        let Recorder {
+            source,
+            window,
+            watcher,
+            masker,
+            tally,
+            pulse,
+            probes,
+            rollups,
+            repeats,
+            ..
+        } = self;
         let (own_pid, native) = (probes.own_pid(), self.native);
+        repeats.follow(masker.rules());
         source.drain(cpu, records_max, &mut |record| {
+            let call = repeats.split(record);
+            if let Some((key, call)) = &call
+                && let Some(places) = repeats.find(cpu, *key)
+                && watcher.passes(call)
+                && rollups.is_current(places.cell)
+                && window.push_known(cpu as u16, &places.window, call)
+            {
+                tally.call(cpu, call.sequence);
+                rollups.push_known(places.cell, call);
+                return true;
+            }
             let mut event = Event::new(Kind::Lost, 0);
             match tally.read(cpu, record, &mut event) {
                 Record::Event => {}
@@ -492,11 +528,18 @@ impl<S: RecordSource> Recorder<S> {
                 return true;
             }
             // Before anybody keeps anything of it: no secret gets further than here.
-            let masked = masker.event(&event, native);
-            let event = masked.as_ref().unwrap_or(&event);
-            watcher.look(event);
-            rollups.push(event);
-            window.push(event);
+            if let Some(masked) = masker.event(&event, native) {
+                watcher.look(&masked);
+                rollups.push(&masked);
+                window.push(&masked);
+                return true;
+            }
+            watcher.look(&event);
+            let cell = rollups.push(&event);
+            let place = window.push(&event);
+            if let (Some((key, _)), Some(cell), Some(window)) = (call, cell, place) {
+                repeats.learn(cpu, key, &event, Places { window, cell });
+            }
             true
         })
     }
@@ -602,11 +645,8 @@ impl<S: RecordSource> Recorder<S> {
             baseline: self.window.baseline_bytes(),
             rules: self.watcher.bytes(),
             rollups: self.rollups.bytes(),
-            total: rings
-                + slots
-                + self.window.bytes()
-                + self.watcher.bytes()
-                + self.rollups.bytes(),
+            repeats: self.repeats.bytes(),
+            total: rings + slots + self.window.bytes() + self.beside_window(),
             limit: self.memory_bytes,
         };
         Ok(Health {

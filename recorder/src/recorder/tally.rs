@@ -110,16 +110,26 @@ impl Tally {
             tally.lost_records = tally.lost_records.saturating_add(event.number(1));
             return;
         }
+        if event.kind == Kind::Syscall {
+            return self.call(cpu, sequence);
+        }
         if let Some(decoded) = tally.decoded.get_mut(event.kind as usize) {
             *decoded += 1;
         }
-        if event.kind == Kind::Syscall {
-            // The first call of a CPU has the number one plus what was skipped.
-            let last = tally.last_seq.unwrap_or_default();
-            let step = sequence.seq.wrapping_sub(last);
-            self.unaccounted += difference(step, sequence.skipped.wrapping_add(1));
-            tally.last_seq = Some(sequence.seq);
+    }
+
+    /// A call of a CPU, in ring order.
+    #[inline]
+    pub(super) fn call(&mut self, cpu: usize, sequence: Sequence) {
+        let Some(tally) = self.cpus.get_mut(cpu) else { return };
+        if let Some(decoded) = tally.decoded.get_mut(Kind::Syscall as usize) {
+            *decoded += 1;
         }
+        // The first call of a CPU has the number one plus what was skipped.
+        let last = tally.last_seq.unwrap_or_default();
+        let step = sequence.seq.wrapping_sub(last);
+        self.unaccounted += difference(step, sequence.skipped.wrapping_add(1));
+        tally.last_seq = Some(sequence.seq);
     }
 
     /// Events that were lost, as far as their records have been read.

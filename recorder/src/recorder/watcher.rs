@@ -5,6 +5,7 @@ use std::sync::mpsc::SyncSender;
 
 use crate::{
     context::Processes,
+    decode::Recurrence,
     event::Event,
     trigger::rule::{Firing, KnownThread, Progress, Rules, RulesHealth},
 };
@@ -33,6 +34,16 @@ impl Watcher {
     pub(super) fn look(&mut self, event: &Event<'_>) {
         self.last_ns = event.ts_ns;
         self.rules.look(event);
+    }
+
+    /// Whether no rule is about a call that was just read: then it is looked at.
+    #[inline]
+    pub(super) fn passes(&mut self, call: &Recurrence) -> bool {
+        let passes = self.rules.passes(call.ret, call.dur_ns);
+        if passes {
+            self.last_ns = call.ts_ns;
+        }
+        passes
     }
 
     /// A ring was visited from `began_ns` on, `to_its_end` or not.

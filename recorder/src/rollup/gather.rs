@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Counted, Latencies, Row};
 use crate::{
     context::Processes,
+    decode::Recurrence,
     event::{
         Call, Class, Event, Kind,
         syscall::Abi,
@@ -70,10 +71,24 @@ struct Cell {
     count: u64,
     errors: u64,
     bytes: u64,
+    /// Whether the call answers with how many bytes it moved.
+    moves: bool,
     latencies: Latencies,
 }
 
 impl Cell {
+    #[inline]
+    fn count(&mut self, ret: i64, errno: Option<i32>, dur_ns: Option<u64>) {
+        self.count += 1;
+        self.errors += u64::from(errno.is_some());
+        if let Some(dur_ns) = dur_ns {
+            self.latencies.add(dur_ns);
+        }
+        if self.moves {
+            self.bytes = self.bytes.saturating_add(u64::try_from(ret).unwrap_or_default());
+        }
+    }
+
     fn merge(&mut self, other: &Cell) {
         self.count = self.count.saturating_add(other.count);
         self.errors = self.errors.saturating_add(other.errors);
@@ -103,16 +118,70 @@ impl Table {
     }
 
     fn take(&mut self) -> (Vec<(Pair, Cell)>, Cell) {
-        let mut cells: Vec<(Pair, Cell)> = self.cells.drain().collect();
-        // Of equal counts the same order in every run.
-        cells.sort_by_key(|(pair, cell)| (std::cmp::Reverse(cell.count), *pair));
-        (cells, std::mem::take(&mut self.others))
+        (busiest_first(self.cells.drain().collect()), std::mem::take(&mut self.others))
     }
 
     fn bytes(&self) -> u64 {
         // What the table takes for each, full or not.
         (self.cells.capacity() * (size_of::<(Pair, Cell)>() + 1) * 8 / 7) as u64
     }
+}
+
+/// Counts of pairs in the second that goes on, each at a place of its own.
+#[derive(Debug, Default)]
+struct Second {
+    /// How many seconds came before it.
+    number: u32,
+    places: HashMap<Pair, u32>,
+    cells: Vec<(Pair, Cell)>,
+    others: Cell,
+}
+
+impl Second {
+    /// The place of a pair; `None` where there is no room for another.
+    fn place(&mut self, pair: Pair, pairs_max: usize) -> Option<u32> {
+        if let Some(place) = self.places.get(&pair) {
+            return Some(*place);
+        }
+        if self.cells.len() >= pairs_max {
+            return None;
+        }
+        let place = self.cells.len() as u32;
+        self.cells.push((pair, Cell::default()));
+        self.places.insert(pair, place);
+        Some(place)
+    }
+
+    fn cell(&mut self, place: Option<u32>) -> &mut Cell {
+        let cell = place.and_then(|place| self.cells.get_mut(place as usize));
+        cell.map_or(&mut self.others, |(_, cell)| cell)
+    }
+
+    /// The pairs of the second, the busiest first, and the others; the next one begins.
+    fn take(&mut self) -> (Vec<(Pair, Cell)>, Cell) {
+        self.number = self.number.wrapping_add(1);
+        self.places.clear();
+        (busiest_first(self.cells.drain(..).collect()), std::mem::take(&mut self.others))
+    }
+
+    fn bytes(&self) -> u64 {
+        let place = (size_of::<(Pair, u32)>() + 1) * 8 / 7;
+        let cells = self.cells.capacity() * size_of::<(Pair, Cell)>();
+        (cells + self.places.capacity() * place) as u64
+    }
+}
+
+/// Of equal counts the same order in every run.
+fn busiest_first(mut cells: Vec<(Pair, Cell)>) -> Vec<(Pair, Cell)> {
+    cells.sort_by_key(|(pair, cell)| (std::cmp::Reverse(cell.count), *pair));
+    cells
+}
+
+/// Where a pair of process and call is counted, until the second is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellPlace {
+    second: u32,
+    place: u32,
 }
 
 /// What a process is called, and since when: rings are read one after the other, so a child
@@ -147,7 +216,7 @@ pub struct Rollups {
     /// What processes did in this minute that have ended, by their name, and how many.
     named: HashMap<(Vec<u8>, u32), (Cell, u64)>,
     kinds: [u64; KINDS_MAX],
-    second: Table,
+    second: Second,
     ten_seconds: Table,
     minute: Table,
     second_ns: u64,
@@ -176,7 +245,7 @@ impl Rollups {
             gone: HashSet::new(),
             named: HashMap::new(),
             kinds: [0; KINDS_MAX],
-            second: Table::default(),
+            second: Second::default(),
             ten_seconds: Table::default(),
             minute: Table::default(),
             second_ns: 0,
@@ -202,23 +271,39 @@ impl Rollups {
         self.fit();
     }
 
-    /// Counts an event.
-    pub fn push(&mut self, event: &Event<'_>) {
+    /// Counts an event. Answers where a call like it is counted until the second is over.
+    pub fn push(&mut self, event: &Event<'_>) -> Option<CellPlace> {
         if let Some(count) = self.kinds.get_mut(event.kind as usize) {
             *count += 1;
         }
-        let Some(call) = Call::of(event) else { return self.name(event) };
-        let place = call_index(call.nr(), event.has(flag::COMPAT));
-        let cell = self.second.cell((event.pid, place), self.pairs_max);
-        cell.count += 1;
-        cell.errors += u64::from(call.errno().is_some());
-        if let Some(dur_ns) = call.dur_ns() {
-            cell.latencies.add(dur_ns);
+        let Some(call) = Call::of(event) else {
+            self.name(event);
+            return None;
+        };
+        let index = call_index(call.nr(), event.has(flag::COMPAT));
+        let moves = self.moves.get(index as usize) == Some(&true);
+        let place = self.second.place((event.pid, index), self.pairs_max);
+        let cell = self.second.cell(place);
+        cell.moves = moves;
+        cell.count(call.ret(), call.errno(), call.dur_ns());
+        let second = self.second.number;
+        place.map(|place| CellPlace { second, place })
+    }
+
+    /// Whether the second of a place goes on.
+    #[inline]
+    pub fn is_current(&self, place: CellPlace) -> bool {
+        place.second == self.second.number
+    }
+
+    /// Counts a call at a place that is current.
+    #[inline]
+    pub fn push_known(&mut self, place: CellPlace, call: &Recurrence) {
+        if let Some(count) = self.kinds.get_mut(Kind::Syscall as usize) {
+            *count += 1;
         }
-        if self.moves.get(place as usize) == Some(&true) {
-            let moved = u64::try_from(call.ret()).unwrap_or_default();
-            cell.bytes = cell.bytes.saturating_add(moved);
-        }
+        let cell = self.second.cell(Some(place.place));
+        cell.count(call.ret.cast_signed(), call.errno(), Some(call.dur_ns));
     }
 
     /// Learns what processes are called.
@@ -375,7 +460,7 @@ impl Rollups {
         counted: Counted,
         cell: Cell,
     ) {
-        let Cell { count, errors, bytes, latencies } = cell;
+        let Cell { count, errors, bytes, latencies, .. } = cell;
         let latencies = latencies.to_bytes();
         let row = Row {
             start_ns,
@@ -418,11 +503,12 @@ impl Rollups {
         let rows: u64 = self.rows.iter().map(Row::held_bytes).sum();
         let names = self.names.capacity() * (size_of::<(u32, Name)>() + 1);
         let names = names + self.names.values().map(|name| name.comm.capacity()).sum::<usize>();
-        let tables = [&self.second, &self.ten_seconds, &self.minute].map(Table::bytes);
+        let tables = [&self.ten_seconds, &self.minute].map(Table::bytes);
         let ended = self.ended.iter().chain([&self.gone]).map(HashSet::capacity).sum::<usize>() * 8;
         let named = self.named.capacity() * (size_of::<((Vec<u8>, u32), (Cell, u64))>() + 17);
         let held = sealed + names + ended + named;
-        self.held_bytes = held as u64 + rows + tables.iter().sum::<u64>();
+        let tables = tables.iter().sum::<u64>() + self.second.bytes();
+        self.held_bytes = held as u64 + rows + tables;
     }
 
     /// Bytes of all of it.

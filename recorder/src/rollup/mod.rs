@@ -19,7 +19,7 @@ use crate::{
     },
     snapshot::{SnapshotError, SnapshotReader},
 };
-pub use gather::{RollupHealth, Rollups};
+pub use gather::{CellPlace, RollupHealth, Rollups};
 pub use latencies::Latencies;
 
 /// What a row counts.

@@ -14,7 +14,7 @@ mod misses;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use codec::{BlockMeta, Columns, DecodedBlock};
+use codec::{BlockMeta, Columns, DecodedBlock, KnownAs};
 use misses::Misses;
 
 pub use block::{
@@ -23,6 +23,7 @@ pub use block::{
 
 use crate::{
     context::Processes,
+    decode::Recurrence,
     event::{Class, Event, Kind, syscall::Abi},
 };
 
@@ -158,6 +159,31 @@ fn fold_up_to(
 #[derive(Default)]
 struct Open {
     columns: Columns,
+    /// How many came before it.
+    number: u64,
+    /// What the columns held when it was last asked.
+    held_bytes: u64,
+}
+
+impl Open {
+    /// The columns as they are, and what is counted of them; `next` takes their place.
+    fn replace(&mut self, next: Columns) -> (Columns, u64) {
+        self.number += 1;
+        (std::mem::replace(&mut self.columns, next), std::mem::take(&mut self.held_bytes))
+    }
+}
+
+/// Calls that are known come so many times before somebody asks what the columns hold: each
+/// is a few bytes.
+const ASK_EVERY: usize = 64;
+
+/// Where the window has what it knows of an event, until it seals it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    class: Class,
+    /// The number of the open block.
+    number: u64,
+    known: KnownAs,
 }
 
 /// The window. See the module.
@@ -235,17 +261,43 @@ impl Window {
         }
     }
 
-    /// Adds an event of a CPU.
-    pub fn push(&mut self, event: &Event<'_>) {
+    /// Adds an event of a CPU. Answers where one that is the same but for its times and its
+    /// result is known from now on.
+    pub fn push(&mut self, event: &Event<'_>) -> Option<Place> {
         let class = self.misses.class_of(event, Class::of(event, self.native));
-        let Some(classes) = self.open.get_mut(usize::from(event.cpu)) else { return };
-        let Some(open) = classes.get_mut(class as usize) else { return };
-        let before = open.columns.held_bytes();
-        open.columns.push(event);
-        self.open_bytes += (open.columns.held_bytes() - before) as u64;
+        let open = self.open.get_mut(usize::from(event.cpu))?.get_mut(class as usize)?;
+        let known = open.columns.push(event);
+        let place = Place { class, number: open.number, known };
         self.events += u64::from(event.kind != Kind::Lost);
+        self.fit(event.cpu, class);
+        Some(place)
+    }
+
+    /// Adds a call that is the same as one before, and of the same class. Answers whether it
+    /// did: the block that knew it may be sealed.
+    #[inline]
+    pub fn push_known(&mut self, cpu: u16, place: &Place, call: &Recurrence) -> bool {
+        let classes = self.open.get_mut(usize::from(cpu));
+        let open = classes.and_then(|classes| classes.get_mut(place.class as usize));
+        let Some(open) = open.filter(|open| open.number == place.number) else { return false };
+        open.columns.push_known(&place.known, call);
+        self.events += 1;
+        if open.columns.len().is_multiple_of(ASK_EVERY) {
+            self.fit(cpu, place.class);
+        }
+        true
+    }
+
+    /// Seals columns that have become full, and keeps all bounds.
+    fn fit(&mut self, cpu: u16, class: Class) {
+        let classes = self.open.get_mut(usize::from(cpu));
+        let open = classes.and_then(|classes| classes.get_mut(class as usize));
+        let Some(open) = open else { return };
+        let held_bytes = open.columns.held_bytes() as u64;
+        self.open_bytes += held_bytes - open.held_bytes;
+        open.held_bytes = held_bytes;
         if open.columns.is_full(self.open_bytes_max) {
-            self.seal_full(event.cpu, class);
+            self.seal_full(cpu, class);
         } else if self.open_bytes() > open_bytes_total(self.limits) {
             self.spare = None;
             self.seal_largest();
@@ -317,8 +369,8 @@ impl Window {
     fn seal_before(&mut self, cpu: u16, class: Class, next: Columns) -> Option<Columns> {
         let classes = self.open.get_mut(usize::from(cpu))?;
         let open = classes.get_mut(class as usize).filter(|open| !open.columns.is_empty())?;
-        let columns = std::mem::replace(&mut open.columns, next);
-        self.open_bytes -= columns.held_bytes() as u64;
+        let (columns, held_bytes) = open.replace(next);
+        self.open_bytes -= held_bytes;
         self.hold(Block::Sealed(block::seal(&columns, columns.meta(class, cpu))));
         Some(columns)
     }
@@ -551,9 +603,9 @@ impl Window {
                 if open.columns.is_empty() {
                     continue;
                 }
-                let columns = std::mem::take(&mut open.columns);
+                let (columns, held_bytes) = open.replace(Columns::default());
                 let meta = columns.meta(class, cpu as u16);
-                self.open_bytes -= columns.held_bytes() as u64;
+                self.open_bytes -= held_bytes;
                 let block = Block::Handed(Arc::new(HandedBlock::new(meta, columns)));
                 handed.push(block);
             }

@@ -150,7 +150,9 @@ fn a_long_window_on_many_cpus_has_fewer_and_longer_blocks() {
     let mut window = window(u64::MAX, u64::MAX);
     (window.segment_span_ns, window.blocks_max) = (1, 200);
     for place in 1..=500 {
-        (0..2).for_each(|cpu| window.push(&call(place * 1_000, cpu, 39)));
+        for cpu in 0..2 {
+            window.push(&call(place * 1_000, cpu, 39));
+        }
         window.tick(place * 1_000);
         assert!(window.blocks <= window.blocks_max);
     }

@@ -22,7 +22,9 @@ fn any_events_come_back_from_a_block() {
                 Made { cpu: u16::MAX, ..Made::random(&mut random, ts_ns, 1) }
             })
             .collect();
-        pushed.iter().for_each(|made| columns.push(&made.as_event()));
+        for made in &pushed {
+            columns.push(&made.as_event());
+        }
         let bytes = columns.to_bytes(Class::Bulk, u16::MAX).bytes;
         let block =
             DecodedBlock::read(&bytes).unwrap_or_else(|error| panic!("seed {seed}: {error}"));

@@ -205,7 +205,9 @@ impl Reader {
     fn read(&mut self, cpu: usize, record: &[u8]) -> Option<u64> {
         let mut event = Event::new(Kind::Lost, 0);
         match self.tally.read(cpu, record, &mut event) {
-            Record::Event => self.window.push(&event),
+            Record::Event => {
+                self.window.push(&event);
+            }
             Record::Mark(nonce) => return Some(nonce),
             Record::Malformed => {}
         }

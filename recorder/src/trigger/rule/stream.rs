@@ -119,6 +119,12 @@ impl Rules {
         }
     }
 
+    /// Whether no rule is about a call that returned `ret` after `dur_ns`, whichever it is.
+    #[inline]
+    pub fn passes(&self, ret: u64, dur_ns: u64) -> bool {
+        self.stream.as_ref().is_none_or(|stream| stream.passes(ret, dur_ns))
+    }
+
     /// Judges everything up to a moment before which nothing is unread, see
     /// [`super::Progress`].
     pub fn settle(&mut self, until_ns: u64) -> Vec<Firing> {
@@ -217,10 +223,15 @@ impl Stream {
         if event.kind != Kind::Syscall {
             self.other(event);
         } else if let [nr, ret, dur_ns, ..] = *event.numbers()
-            && (dur_ns > self.slow_over_ns || ret > self.fails_over)
+            && !self.passes(ret, dur_ns)
         {
             self.call(event, nr, ret, dur_ns);
         }
+    }
+
+    #[inline]
+    fn passes(&self, ret: u64, dur_ns: u64) -> bool {
+        dur_ns <= self.slow_over_ns && ret <= self.fails_over
     }
 
     /// A call that is slow or failed: rare, and still seldom what a rule is about.

@@ -23,7 +23,7 @@ use std::fmt;
 use bits::Cursor;
 
 pub use present::Present;
-pub use write::Columns;
+pub use write::{Columns, KnownAs};
 
 use crate::event::{Attached, Class, Event, Kind};
 

@@ -431,6 +431,17 @@ impl Model {
         }
     }
 
+    /// The strings of a pattern came once more.
+    pub(super) fn note_same_strings(&mut self, thread: u32, strings: &[u32; ATTACHMENTS_MAX]) {
+        let Some(thread) = self.threads.get_mut(thread as usize) else { return };
+        for string in strings.iter().take_while(|string| **string != 0) {
+            if let Some(follower) = self.followers.get_mut(thread.string as usize) {
+                *follower = *string;
+            }
+            thread.string = *string;
+        }
+    }
+
     /// The times of an event as differences to what is expected: the first of which every
     /// event has, the second only where it has a duration, which is 0 otherwise.
     #[inline]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::decode::{Recurrence, Sequence};
 
 fn sample(place: u64) -> Event<'static> {
     let kind = if place.is_multiple_of(7) { Kind::TcpState } else { Kind::Syscall };
@@ -34,6 +35,55 @@ fn what_is_read_is_what_was_written() {
     columns.push(&events[0]);
     let again = DecodedBlock::read(&columns.to_bytes(Class::Bulk, 3).bytes).unwrap();
     assert_eq!(again.event(0).as_ref(), Some(&events[0]));
+}
+
+/// A call that came before leaves the same bytes however it is told: from its numbers and
+/// strings, or from where the block knows it.
+#[test]
+fn a_known_call_is_written_as_one_that_is_looked_up() {
+    let mut random = 1u64;
+    let mut below = |most: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        (random >> 33) % most
+    };
+    let paths: Vec<String> = (0..40).map(|path| format!("/usr/lib/part-{path}.so")).collect();
+    let (mut looked_up, mut mixed) = (Columns::default(), Columns::default());
+    let mut places = std::collections::HashMap::new();
+    let mut known = 0;
+    for turn in 0..20_000u64 {
+        // Habits and exceptions, so that every kind of step is there.
+        let which = if below(4) > 0 { turn % 23 } else { below(400) };
+        let (thread, attachments) = (which % 5 + below(20) / 19, which as usize % 4);
+        let mut event = Event::new(Kind::Syscall, 1_000 * turn - below(1_500).min(turn));
+        (event.pid, event.tid) = (thread as u32 / 2, thread as u32);
+        for number in [which % 9, below(3), below(100_000), which, which % 7] {
+            event.push_number(number);
+        }
+        let attached: Vec<usize> =
+            (0..attachments).map(|_| (which + below(30) / 28) as usize % paths.len()).collect();
+        for (index, path) in (0..).zip(&attached) {
+            event.attach(Attached { index, flags: 0, bytes: paths[*path].as_bytes() });
+        }
+        looked_up.push(&event);
+        match places.get(&(which, thread, attached.clone())) {
+            Some(place) => {
+                let call = Recurrence {
+                    sequence: Sequence { seq: 0, skipped: 0 },
+                    ts_ns: event.ts_ns,
+                    ret: event.number(1),
+                    dur_ns: event.number(2),
+                };
+                mixed.push_known(place, &call);
+                known += 1;
+            }
+            None => drop(places.insert((which, thread, attached), mixed.push(&event))),
+        }
+        assert_eq!(looked_up.raw_bytes(), mixed.raw_bytes(), "turn {turn}");
+    }
+    assert!(known > 10_000, "{known} were known");
+    let bytes = [&looked_up, &mixed].map(|columns| columns.to_bytes(Class::Bulk, 3).bytes);
+    assert_eq!(bytes[0], bytes[1]);
+    assert_eq!(looked_up.held_bytes(), mixed.held_bytes());
 }
 
 /// Each thread goes through the same strings again, and a child through those of its

@@ -7,10 +7,29 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use super::{
     BlockMeta, EVENTS_MAX, RAW_BYTES_TARGET, RawBlock, VERSION,
     bits::{BitWriter, put, put_changes, put_delta},
-    model::{Look, Model, PATTERN_NUMBERS_MAX, Sought, Step},
+    model::{Guess, Look, Model, PATTERN_NUMBERS_MAX, Pattern, Sought, Step},
     step,
 };
-use crate::event::{ATTACHMENTS_MAX, Attached, Class, Event};
+use crate::{
+    decode::Recurrence,
+    event::{ATTACHMENTS_MAX, Attached, Class, Event, Kind},
+};
+
+/// Where an open block has what it knows of an event. Means nothing in another block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownAs {
+    thread: u32,
+    pattern: u32,
+    /// One more than the number of the string of each attachment.
+    strings: [u32; ATTACHMENTS_MAX],
+}
+
+/// What of an event was told before its result and its times.
+struct Told {
+    thread: u32,
+    pattern: u32,
+    shape: u32,
+}
 
 /// Events of one CPU and class, as columns and as the model that tells them. Forgotten
 /// when a block is sealed, so that every block stands alone.
@@ -47,6 +66,12 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// How many events there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Whether there is no event.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
@@ -93,45 +118,100 @@ impl Columns {
             + self.rare_bytes
     }
 
-    /// Adds an event.
-    pub fn push(&mut self, event: &Event<'_>) {
-        if self.steps.is_empty() {
-            (self.start_ns, self.first_ns) = (event.ts_ns, event.ts_ns);
-            self.seed = self.hasher.hash_one(event.ts_ns);
-            self.model.begin(event.ts_ns);
-        }
-        self.first_ns = self.first_ns.min(event.ts_ns);
-        self.last_ns = self.last_ns.max(event.ts_ns);
-        if let Some(count) = self.kinds.get_mut(event.kind as usize) {
-            *count += 1;
-        }
+    /// Adds an event. Answers where an event that is the same but for its times and its
+    /// result finds what is known of this one, until the block is sealed.
+    pub fn push(&mut self, event: &Event<'_>) -> KnownAs {
+        self.begin(event.kind, event.ts_ns);
         let sought = Sought::of(event);
         let look = sought.look;
         let (thread, thread_code) = self.push_thread(event);
-        let (pattern, pattern_code) = self.push_pattern(&sought, thread);
-        let shape = self.model.pattern(pattern + 1).map_or(0, |pattern| pattern.shape);
-        let told = Step {
-            thread,
-            shape,
-            is_same: thread_code == step::SAME_THREAD,
-            is_new: thread_code == step::NEW_THREAD,
-        };
+        let guess = self.model.guess(thread);
+        let (pattern, pattern_code) = self.push_pattern(&sought, guess);
+        self.model.note(thread, guess, pattern);
         let mut code = thread_code | pattern_code;
-        if look.has_result() {
-            code |= self.push_result(event.number(1), pattern);
-        }
         if !event.attached().is_empty() {
             code |= self.push_attachments(event.attached(), thread, pattern);
         }
-        self.steps.push(code);
-        let dur_ns = if look.has_duration() { event.number(2) } else { 0 };
-        let (first, second) = self.model.times(told, event.ts_ns, dur_ns);
-        self.first_times.push(self.bits.put(first));
-        if look.has_duration() {
-            self.second_times.push(self.bits.put(second));
-        }
+        let known = self.model.pattern(pattern + 1).copied().unwrap_or_default();
+        let result = look.has_result().then(|| event.number(1));
+        let dur_ns = look.has_duration().then(|| event.number(2));
+        self.finish(
+            Told { thread, pattern, shape: known.shape },
+            code,
+            event.ts_ns,
+            result,
+            dur_ns,
+        );
         if step::has_news(code) {
             self.known_bytes = self.count_known();
+        }
+        KnownAs { thread, pattern, strings: known.strings }
+    }
+
+    /// Adds a call that is known but for its times and its result.
+    pub fn push_known(&mut self, known: &KnownAs, call: &Recurrence) {
+        self.begin(Kind::Syscall, call.ts_ns);
+        let KnownAs { thread, pattern, strings } = *known;
+        let thread_code = self.tell_thread(thread);
+        let guess = self.model.guess(thread);
+        let last = self.model.pattern(pattern + 1).copied().unwrap_or_default();
+        let pattern_code = if guess.pair == pattern + 1 {
+            step::PAIR
+        } else if guess.follower == pattern + 1 {
+            step::FOLLOWER
+        } else {
+            self.tell_pattern(&last, guess.best())
+        };
+        self.model.note(thread, guess, pattern);
+        let mut code = thread_code | pattern_code;
+        if strings != last.strings {
+            code |= self.tell_strings(&strings, &last.strings, thread, pattern);
+        } else if strings != [0; ATTACHMENTS_MAX] {
+            self.model.note_same_strings(thread, &strings);
+        }
+        let told = Told { thread, pattern, shape: last.shape };
+        self.finish(told, code, call.ts_ns, Some(call.ret), Some(call.dur_ns));
+    }
+
+    /// What comes before an event.
+    #[inline]
+    fn begin(&mut self, kind: Kind, ts_ns: u64) {
+        if self.steps.is_empty() {
+            (self.start_ns, self.first_ns) = (ts_ns, ts_ns);
+            self.seed = self.hasher.hash_one(ts_ns);
+            self.model.begin(ts_ns);
+        }
+        self.first_ns = self.first_ns.min(ts_ns);
+        self.last_ns = self.last_ns.max(ts_ns);
+        if let Some(count) = self.kinds.get_mut(kind as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Tells result, step and times.
+    #[inline]
+    fn finish(
+        &mut self,
+        told: Told,
+        mut code: u8,
+        ts_ns: u64,
+        result: Option<u64>,
+        dur_ns: Option<u64>,
+    ) {
+        if let Some(result) = result {
+            code |= self.push_result(result, told.pattern);
+        }
+        self.steps.push(code);
+        let step = Step {
+            thread: told.thread,
+            shape: told.shape,
+            is_same: code & step::THREAD == step::SAME_THREAD,
+            is_new: code & step::THREAD == step::NEW_THREAD,
+        };
+        let (first, second) = self.model.times(step, ts_ns, dur_ns.unwrap_or_default());
+        self.first_times.push(self.bits.put(first));
+        if dur_ns.is_some() {
+            self.second_times.push(self.bits.put(second));
         }
     }
 
@@ -142,82 +222,91 @@ impl Columns {
         {
             return (number, step::SAME_THREAD);
         }
-        let before = self.threads.len();
         let key = (event.pid, event.tid);
-        let (thread, code) = match self.threads_known.get(&key) {
-            Some(thread) if *thread == self.model.next_thread() => (*thread, step::NEXT_THREAD),
-            Some(thread) => {
-                put(&mut self.threads, u64::from(*thread));
-                (*thread, step::KNOWN_THREAD)
-            }
-            None => {
-                put(&mut self.threads, u64::from(event.pid));
-                put_delta(&mut self.threads, u64::from(event.tid), u64::from(event.pid));
-                let thread = self.model.add_thread(event.pid, event.tid);
-                self.threads_known.insert(key, thread);
-                (thread, step::NEW_THREAD)
-            }
-        };
+        if let Some(thread) = self.threads_known.get(&key).copied() {
+            return (thread, self.tell_thread(thread));
+        }
+        let before = self.threads.len();
+        put(&mut self.threads, u64::from(event.pid));
+        put_delta(&mut self.threads, u64::from(event.tid), u64::from(event.pid));
+        let thread = self.model.add_thread(event.pid, event.tid);
+        self.threads_known.insert(key, thread);
         self.rare_bytes += self.threads.len() - before;
-        (thread, code)
+        (thread, step::NEW_THREAD)
     }
 
-    fn push_pattern(&mut self, sought: &Sought<'_>, thread: u32) -> (u32, u8) {
-        let guess = self.model.guess(thread);
+    /// Tells a thread the block has.
+    #[inline]
+    fn tell_thread(&mut self, thread: u32) -> u8 {
+        if self.model.last_thread().is_some_and(|(number, _)| number == thread) {
+            return step::SAME_THREAD;
+        }
+        if self.model.next_thread() == thread {
+            return step::NEXT_THREAD;
+        }
+        let before = self.threads.len();
+        put(&mut self.threads, u64::from(thread));
+        self.rare_bytes += self.threads.len() - before;
+        step::KNOWN_THREAD
+    }
+
+    fn push_pattern(&mut self, sought: &Sought<'_>, guess: Guess) -> (u32, u8) {
         let model = &self.model;
         let is = |one_more: u32| {
             model.pattern(one_more).is_some_and(|pattern| model.is(pattern, sought))
         };
-        let (pattern, code) = if is(guess.pair) {
+        if is(guess.pair) {
             (guess.pair - 1, step::PAIR)
         } else if is(guess.follower) {
             (guess.follower - 1, step::FOLLOWER)
         } else {
             self.push_unexpected(sought, guess.best())
-        };
-        self.model.note(thread, guess, pattern);
-        (pattern, code)
+        }
     }
 
     /// A pattern other than the two that were expected, the better one of which is `best`.
     fn push_unexpected(&mut self, sought: &Sought<'_>, best: u32) -> (u32, u8) {
-        let before = self.shapes.len() + self.distances.len();
         let signature = sought.signature(self.seed);
-        let best_shape = self.model.pattern(best).map(|pattern| pattern.shape);
         let model = &self.model;
         let known = self.patterns_known.find(signature, |number| {
             model
                 .pattern(number + 1)
                 .is_some_and(|pattern| pattern.signature == signature && model.is(pattern, sought))
         });
-        let told = if let Some(number) = known.copied() {
+        if let Some(number) = known.copied() {
             let pattern = self.model.pattern(number + 1).copied().unwrap_or_default();
-            let code = if best_shape == Some(pattern.shape) {
-                step::SAME_SHAPE
-            } else {
-                put(&mut self.shapes, u64::from(pattern.shape));
-                step::KNOWN_SHAPE
-            };
-            put(&mut self.distances, u64::from(self.model.distance(&pattern)));
-            (number, code)
+            return (number, self.tell_pattern(&pattern, best));
+        }
+        let before = self.shapes.len();
+        let best_shape = self.model.pattern(best).map(|pattern| pattern.shape);
+        let (shape, code) = self.push_shape(&sought.look, best_shape);
+        self.rare_bytes += self.shapes.len() - before;
+        for (place, (number, column)) in sought.numbers.iter().zip(&mut self.numbers).enumerate() {
+            let before = column.len();
+            put_delta(column, *number, self.model.last_number(shape, place));
+            self.rare_bytes += column.len() - before;
+        }
+        let number = self.model.add_pattern(shape, sought.numbers, signature);
+        let model = &self.model;
+        self.patterns_known.insert_unique(signature, number, |number| {
+            model.pattern(number + 1).map_or(0, |pattern| pattern.signature)
+        });
+        (number, code)
+    }
+
+    /// Tells a pattern the block has, where `best` was expected.
+    fn tell_pattern(&mut self, pattern: &Pattern, best: u32) -> u8 {
+        let before = self.shapes.len() + self.distances.len();
+        let best_shape = self.model.pattern(best).map(|pattern| pattern.shape);
+        let code = if best_shape == Some(pattern.shape) {
+            step::SAME_SHAPE
         } else {
-            let (shape, code) = self.push_shape(&sought.look, best_shape);
-            for (place, (number, column)) in
-                sought.numbers.iter().zip(&mut self.numbers).enumerate()
-            {
-                let before = column.len();
-                put_delta(column, *number, self.model.last_number(shape, place));
-                self.rare_bytes += column.len() - before;
-            }
-            let number = self.model.add_pattern(shape, sought.numbers, signature);
-            let model = &self.model;
-            self.patterns_known.insert_unique(signature, number, |number| {
-                model.pattern(number + 1).map_or(0, |pattern| pattern.signature)
-            });
-            (number, code)
+            put(&mut self.shapes, u64::from(pattern.shape));
+            step::KNOWN_SHAPE
         };
+        put(&mut self.distances, u64::from(self.model.distance(pattern)));
         self.rare_bytes += self.shapes.len() + self.distances.len() - before;
-        told
+        code
     }
 
     /// The shape of a new pattern.
@@ -258,9 +347,7 @@ impl Columns {
             *string != 0 && self.strings.get(*string) == attached.bytes
         };
         if attached.iter().zip(&known).all(is_same) {
-            for (place, string) in known.iter().take(attached.len()).enumerate() {
-                self.model.note_string(thread, pattern, place, *string);
-            }
+            self.model.note_same_strings(thread, &known);
             return 0;
         }
         let before = self.references.len() + self.lengths.len() + self.changes.len();
@@ -278,6 +365,31 @@ impl Columns {
             self.model.note_string(thread, pattern, place, string);
         }
         self.rare_bytes += self.references.len() + self.lengths.len() + self.changes.len() - before;
+        step::OTHER_STRINGS
+    }
+
+    /// Tells strings the block has where `last` were the last of the pattern.
+    fn tell_strings(
+        &mut self,
+        strings: &[u32; ATTACHMENTS_MAX],
+        last: &[u32; ATTACHMENTS_MAX],
+        thread: u32,
+        pattern: u32,
+    ) -> u8 {
+        let before = self.references.len();
+        // As many as there are: an attachment has a string, if an empty one.
+        let attached = strings.iter().take_while(|string| **string != 0);
+        for (place, (string, last)) in attached.zip(last).enumerate() {
+            if string == last {
+                self.references.push(step::SAME_STRING as u8);
+            } else if *string == self.model.next_string(thread) {
+                self.references.push(step::NEXT_STRING as u8);
+            } else {
+                put(&mut self.references, step::STRINGS_FROM + u64::from(*string) - 1);
+            }
+            self.model.note_string(thread, pattern, place, *string);
+        }
+        self.rare_bytes += self.references.len() - before;
         step::OTHER_STRINGS
     }
 
