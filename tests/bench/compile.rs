@@ -49,12 +49,12 @@ pub(crate) fn measure(plan: &Plan, directory: &TestDirectory, quiet: &mut Quiet)
 }
 
 /// Sources that are the same in every run.
-struct Tree {
+pub(crate) struct Tree {
     place: PathBuf,
 }
 
 impl Tree {
-    fn generate(place: PathBuf) -> Tree {
+    pub(crate) fn generate(place: PathBuf) -> Tree {
         let mut random = Random::new(1);
         for folder in 0..FOLDERS {
             fs::create_dir_all(place.join(format!("include{folder}"))).expect("a folder");
@@ -73,7 +73,7 @@ impl Tree {
 
     /// Compiles `count` files, as many at a time as there are CPUs; answers how many
     /// a second.
-    fn compile(&self, count: usize) -> f64 {
+    pub(crate) fn compile(&self, count: usize) -> f64 {
         let (next, began) = (AtomicUsize::new(0), Instant::now());
         let worker = |number: usize| {
             let object = self.place.join(format!("object{number}.o"));

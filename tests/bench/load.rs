@@ -169,6 +169,13 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // Gone already is as good.
@@ -178,7 +185,7 @@ impl Drop for Server {
 }
 
 /// The density of a snapshot.
-fn bytes_per_event(info: &Value) -> f64 {
+pub(crate) fn bytes_per_event(info: &Value) -> f64 {
     info["bytes_per_event"].as_f64().unwrap_or(f64::NAN)
 }
 

@@ -25,6 +25,7 @@ mod load;
 mod machine;
 mod null;
 mod parts;
+mod peers;
 mod plan;
 mod quiet;
 mod replay;
@@ -61,6 +62,7 @@ enum Part {
     Nginx,
     Compile,
     Dump,
+    Peers,
 }
 
 fn main() {
@@ -82,6 +84,7 @@ fn main() {
             Part::Nginx => servers::nginx(&plan, &directory, &mut quiet),
             Part::Compile => vec![compile::measure(&plan, &directory, &mut quiet)],
             Part::Dump => dump::measure(&plan, &directory),
+            Part::Peers => peers::measure(&directory),
         };
         for section in sections {
             if !args.json {

@@ -48,6 +48,8 @@ enum Part {
     Compile,
     /// A large window on disk and back, and the memory it takes
     Dump,
+    /// The same loads as perf, strace and the kernel's tracer store them
+    Peers,
 }
 
 /// Builds, then measures.

@@ -104,6 +104,8 @@ pub(crate) const BENCH: &[Program] = &[
     program("wrk", "wrk", "its clients"),
     program("gcc", "gcc", "many short processes that open many files"),
     program("setpriv", "util-linux", "so that nothing outlives the bench"),
+    program("perf", "linux-perf", "what it stores of the same loads"),
+    program("strace", "strace", "the same"),
 ];
 
 const fn program(name: &'static str, package: &'static str, why: &'static str) -> Program {

@@ -98,6 +98,12 @@ pub(super) fn reason(difference: &Difference) -> Option<Reason> {
         "sendto.buff" | "recvfrom.ubuf" if is_address => Reason::Data,
         _ if is_text && is_address => Reason::Data,
         _ if place.ends_with("<file>") && traced.starts_with("socket:[") => Reason::SocketEnds,
+        // Another process removed the file while the call went on.
+        _ if place.ends_with("<file>")
+            && recorded.strip_suffix(" (deleted)") == Some(traced.as_str()) =>
+        {
+            Reason::OtherMoment
+        }
         _ if place.starts_with("rt_sigreturn.") => Reason::ReturnsFromSignal,
         "clone.parent_tidptr"
         | "clone.tls"

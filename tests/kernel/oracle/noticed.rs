@@ -147,6 +147,20 @@ fn the_oracle_notices_every_kind_of_argument() {
     noticed(|events| events[15]["args"]["buf"] = json!(null), "read.buf");
 }
 
+/// Redis removed what its child was just writing to disk: strace read the name when `fsync`
+/// began, the recorder when it returned.
+#[test]
+fn a_file_that_is_removed_during_a_call_is_explained() {
+    let with = |file: &str| {
+        let mut events = recorded_events();
+        let known = events[11]["args"]["fd_file"].as_str().expect("a path").to_string();
+        events[11]["args"]["fd_file"] = json!(file.replace("KNOWN", &known));
+        differences(&events)
+    };
+    assert_eq!(with("KNOWN (deleted)"), None);
+    assert!(with("/b (deleted)").unwrap_or_default().contains("fstat.fd<file>"));
+}
+
 /// A thread of redis was killed when it was about to wait, while strace asked what it does;
 /// of the thread it had asked before, strace knew a result of 0, which is the number of
 /// `read`.
