@@ -20,6 +20,7 @@ mod properties;
 mod recover;
 mod rules;
 mod scratch;
+mod seekable;
 mod spool;
 
 /// Some tests ask how much memory something takes.
