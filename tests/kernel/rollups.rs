@@ -63,6 +63,10 @@ fn what_a_busy_process_does_is_counted_second_by_second() {
         assert!(sum(&rows, "bytes") >= CALLS, "{call}: {rows:?}");
         assert_eq!(sum(&rows, "errors"), 0, "{call}: {rows:?}");
     }
+    // The minute is not over, and has them all.
+    let minute = rollups(&file, &["--pid", &pid, "--call", "access"]);
+    assert_eq!(sum(&minute, "count"), CALLS, "{minute:?}");
+    assert!(minute.iter().all(|row| row["unfinished"] == true), "{minute:?}");
     // Everything of a kind, whoever did it.
     let all = rollups(&file, &["--per", "1s"]);
     let kinds: Vec<&Value> = all.iter().filter(|row| row["kind"] == "syscall").collect();

@@ -17,7 +17,7 @@ use crate::{
     event::syscall::Abi,
     export::rfc3339,
     filter::parse_moment,
-    rollup::{Counted, Latencies, Row, rows},
+    rollup::{Counted, Latencies, Row, blocks_of_rows},
     snapshot::{Header, SnapshotReader},
 };
 
@@ -51,6 +51,9 @@ pub(super) struct Arguments {
     format: RowFormat,
 }
 
+/// Rows of one stretch that wait for its end; with more of them it is printed in parts.
+const KEPT_MAX: usize = 262_144;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Per {
     /// Minutes
@@ -67,12 +70,12 @@ enum Per {
 
 impl Per {
     /// A stretch ends when somebody looks, so it may be longer, but not as long as the next.
-    fn has(self, span_ns: u64) -> bool {
-        let span_s = span_ns / 1_000_000_000;
+    fn has(self, row: &Row) -> bool {
+        let span_s = row.span_ns / 1_000_000_000;
         match self {
-            Per::Second => span_s < 10,
-            Per::TenSeconds => (10..60).contains(&span_s),
-            Per::Minute => span_s >= 60,
+            Per::Second => span_s < 10 && !row.is_open,
+            Per::TenSeconds => (10..60).contains(&span_s) && !row.is_open,
+            Per::Minute => span_s >= 60 || row.is_open,
         }
     }
 }
@@ -87,37 +90,38 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let (since_ns, until_ns) = (moment(&arguments.since, 0)?, moment(&arguments.until, u64::MAX)?);
     let is_wanted = |row: &Row| {
-        arguments.per.has(row.span_ns)
+        arguments.per.has(row)
             && row.start_ns.saturating_add(row.span_ns) >= since_ns
             && row.start_ns <= until_ns
             && arguments.pid.is_none_or(|pid| row.pid == pid)
             && arguments.comm.as_ref().is_none_or(|comm| row.comm == comm.as_bytes())
             && arguments.call.as_ref().is_none_or(|call| row.counted.name(native) == *call)
     };
-    let (mut wanted, mut damage) = (Vec::new(), Vec::new());
-    rows(&reader, &mut damage, &mut |row| {
-        if is_wanted(&row) {
-            wanted.push(row);
+    let mut damage = Vec::new();
+    to_stdout(|out| {
+        let mut printer = Printer { header, native, arguments, is_begun: false };
+        // Of a stretch that may go on in the next block.
+        let mut kept: Vec<Row> = Vec::new();
+        for rows in blocks_of_rows(&reader) {
+            match rows {
+                Ok(rows) => kept.extend(rows.into_iter().filter(is_wanted)),
+                Err(error) => damage.push(error),
+            }
+            let last_ns = kept.iter().map(|row| row.start_ns).max().unwrap_or_default();
+            let is_over = |row: &Row| row.start_ns < last_ns;
+            let (over, rest) = match kept.len() {
+                ..KEPT_MAX => kept.into_iter().partition(is_over),
+                _ => (kept, Vec::new()),
+            };
+            kept = rest;
+            printer.rows(over, out)?;
         }
-    });
-    wanted.sort_by_key(|row| (row.start_ns, Reverse(row.count), row.pid, row.counted));
-    to_stdout(|out| match arguments.format {
-        RowFormat::Text => table(header, native, &wanted, arguments, out),
-        RowFormat::Jsonl => {
-            let stretches = wanted.chunk_by(|a, b| a.start_ns == b.start_ns);
-            stretches.flat_map(|rows| top(rows, arguments.top)).try_for_each(|row| {
-                serde_json::to_writer(&mut *out, &object(header, native, row))?;
-                out.write_all(b"\n")
-            })
-        }
+        printer.rows(kept, out)?;
+        printer.end(out)
     })?;
     let complaints = reader.complaints().iter().cloned();
     let damage: Vec<String> = complaints.chain(damage.iter().map(ToString::to_string)).collect();
     damaged(&reader, &damage)
-}
-
-fn top(rows: &[Row], most: usize) -> &[Row] {
-    rows.get(..if most == 0 { rows.len() } else { most }).unwrap_or(rows)
 }
 
 fn object(header: &Header, native: Abi, row: &Row) -> serde_json::Value {
@@ -130,6 +134,9 @@ fn object(header: &Header, native: Abi, row: &Row) -> serde_json::Value {
         "errors": row.errors,
         "bytes": row.bytes,
     });
+    if row.is_open {
+        object["unfinished"] = json!(true);
+    }
     let mut say = |name: &str, value: serde_json::Value| object[name] = value;
     match row.counted {
         Counted::Call(_) => {
@@ -151,51 +158,66 @@ fn object(header: &Header, native: Abi, row: &Row) -> serde_json::Value {
     object
 }
 
-fn table(
-    header: &Header,
+/// Prints rows as they come, those of one stretch together.
+struct Printer<'a> {
+    header: &'a Header,
     native: Abi,
-    rows: &[Row],
-    arguments: &Arguments,
-    out: &mut Out,
-) -> io::Result<()> {
-    let moment = |ns| rfc3339(header.clock.wall_ns(ns));
-    let host = printable(&header.host);
-    let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-        return writeln!(
-            out,
-            "# {host}: no such counts, or no whole stretch of time yet: try --per 1s"
-        );
-    };
-    writeln!(
-        out,
-        "# {host}, {} to {}, UTC",
-        moment(first.start_ns),
-        moment(last.start_ns.saturating_add(last.span_ns))
-    )?;
-    writeln!(out, "# half, 99 %: so many took less than that")?;
-    writeln!(
-        out,
-        "{:<8} {:<18} {:<14} {:>9} {:>6} {:>6} {:>6} {:>6}",
-        "time", "process", "call", "count", "errors", "half", "99 %", "bytes"
-    )?;
-    for rows in rows.chunk_by(|a, b| a.start_ns == b.start_ns) {
-        let shown = top(rows, arguments.top);
-        for row in shown {
-            line(header, native, row, out)?;
+    arguments: &'a Arguments,
+    is_begun: bool,
+}
+
+impl Printer<'_> {
+    fn rows(&mut self, mut rows: Vec<Row>, out: &mut Out) -> io::Result<()> {
+        rows.sort_by_key(|row| (row.start_ns, Reverse(row.count), row.pid, row.counted));
+        if let Some(first) = rows.first().filter(|_| !self.is_begun) {
+            self.is_begun = true;
+            self.heading(first, out)?;
         }
-        let left = rows.get(shown.len()..).unwrap_or_default();
-        if !left.is_empty() {
-            let count: u64 = left.iter().map(|row| row.count).fold(0, u64::saturating_add);
-            writeln!(
-                out,
-                "{:<8} and {} more with {}",
-                "",
-                grouped(left.len() as u64),
-                grouped(count)
-            )?;
-        }
+        let stretches = rows.chunk_by(|a, b| a.start_ns == b.start_ns);
+        stretches.into_iter().try_for_each(|rows| self.stretch(rows, out))
     }
-    Ok(())
+
+    fn heading(&self, first: &Row, out: &mut Out) -> io::Result<()> {
+        if self.arguments.format == RowFormat::Jsonl {
+            return Ok(());
+        }
+        let host = printable(&self.header.host);
+        let since = rfc3339(self.header.clock.wall_ns(first.start_ns));
+        writeln!(out, "# {host}, from {since} on, UTC")?;
+        writeln!(out, "# half, 99 %: so many took less than that")?;
+        writeln!(
+            out,
+            "{:<8} {:<18} {:<14} {:>9} {:>6} {:>6} {:>6} {:>6}",
+            "time", "process", "call", "count", "errors", "half", "99 %", "bytes"
+        )
+    }
+
+    fn stretch(&self, rows: &[Row], out: &mut Out) -> io::Result<()> {
+        let most = if self.arguments.top == 0 { usize::MAX } else { self.arguments.top };
+        let (shown, left) = rows.split_at(most.min(rows.len()));
+        for row in shown {
+            if self.arguments.format == RowFormat::Jsonl {
+                serde_json::to_writer(&mut *out, &object(self.header, self.native, row))?;
+                out.write_all(b"\n")?;
+            } else {
+                line(self.header, self.native, row, out)?;
+            }
+        }
+        if left.is_empty() || self.arguments.format == RowFormat::Jsonl {
+            return Ok(());
+        }
+        let count: u64 = left.iter().map(|row| row.count).fold(0, u64::saturating_add);
+        let (rows, count) = (grouped(left.len() as u64), grouped(count));
+        writeln!(out, "{:<8} and {rows} more with {count}", "")
+    }
+
+    fn end(&self, out: &mut Out) -> io::Result<()> {
+        if self.is_begun || self.arguments.format == RowFormat::Jsonl {
+            return Ok(());
+        }
+        let host = printable(&self.header.host);
+        writeln!(out, "# {host}: no such counts, or no whole stretch of time yet: try --per 1m")
+    }
 }
 
 fn line(header: &Header, native: Abi, row: &Row, out: &mut Out) -> io::Result<()> {

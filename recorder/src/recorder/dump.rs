@@ -248,7 +248,7 @@ impl Dumper {
         }
         let unfinished = unfinished.events.iter().map(OwnedEvent::as_event);
         let unfinished = blocks_of(unfinished, Class::Unfinished);
-        let (rollups, rows) = frozen.rollups;
+        let (rollups, rows) = frozen.rollups.into_rows(frozen.moment_ns);
         let mut rollups: Vec<Block> = rollups.into_iter().map(Block::Sealed).collect();
         rollups.extend(blocks_of(rows.iter().map(Row::as_event), Class::Rollup));
         // What hangs may be all that somebody wants to know.

@@ -45,10 +45,10 @@ use crate::{
     privacy::{Masker, Privacy, PrivacyFacts},
     probe::{self, CutAnswer, ProbeError, Probes},
     ring::{RecordSource, Wake},
-    rollup::{RollupHealth, Rollups, Row},
+    rollup::{RollupHealth, Rollups},
     spool::{Spool, SpoolFeed, SpoolHealth},
     trigger::rule::{Firing, Rules, RulesHealth},
-    window::{FrozenWindow, Holding, SealedBlock, Window, WindowLimits},
+    window::{FrozenWindow, Holding, Window, WindowLimits},
 };
 
 /// How long the rings are left alone when nobody asks: they wake us when half full.
@@ -106,7 +106,7 @@ pub struct Frozen {
     /// The window.
     pub window: FrozenWindow,
     /// Counts of the last hour: blocks, and rows since the last of them.
-    pub rollups: (Vec<SealedBlock>, Vec<Row>),
+    pub rollups: Rollups,
     /// The books, at exactly the place where the window ends.
     pub ledger: Ledger,
     /// The moment: nothing later is in it.
@@ -608,7 +608,7 @@ impl<S: RecordSource> Recorder<S> {
         let drain = asked.elapsed();
         let started = Instant::now();
         let window = self.window.freeze();
-        let rollups = self.rollups.freeze();
+        let rollups = self.rollups.clone();
         let clock = ClockAnchor::now();
         let freeze = started.elapsed();
         let moment_ns = clock.monotonic_ns;

@@ -12,7 +12,7 @@ use crate::{
     event::{
         Call, Class, Event, Kind,
         syscall::Abi,
-        wire::{CALLS_MAX, KINDS_MAX, call_index, flag},
+        wire::{CALLS_MAX, COMM_BYTES, KINDS_MAX, call_index, flag},
     },
     window::{SealedBlock, sealed_of},
 };
@@ -102,7 +102,7 @@ impl Cell {
 type Pair = (u32, u32);
 
 /// Counts of pairs, and of those there was no room for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Table {
     cells: HashMap<Pair, Cell>,
     others: Cell,
@@ -128,7 +128,7 @@ impl Table {
 }
 
 /// Counts of pairs in the second that goes on, each at a place of its own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Second {
     /// How many seconds came before it.
     number: u32,
@@ -186,10 +186,24 @@ pub struct CellPlace {
 
 /// What a process is called, and since when: rings are read one after the other, so a child
 /// may have named itself before its fork is read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Name {
     since_ns: u64,
-    comm: Vec<u8>,
+    comm: Comm,
+}
+
+/// A name as the kernel keeps it, with NULs behind it: to hand all over at once is cheap.
+type Comm = [u8; COMM_BYTES];
+
+fn comm(bytes: &[u8]) -> Comm {
+    let mut comm = Comm::default();
+    comm.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+    comm
+}
+
+/// The name itself.
+fn bytes_of(comm: &Comm) -> Vec<u8> {
+    comm.iter().copied().take_while(|byte| *byte != 0).collect()
 }
 
 /// How the long memory is doing.
@@ -204,6 +218,7 @@ pub struct RollupHealth {
 }
 
 /// Counts events and keeps the rows of an hour.
+#[derive(Clone)]
 pub struct Rollups {
     /// By place: whether a call answers with how many bytes it moved.
     moves: Vec<bool>,
@@ -214,7 +229,7 @@ pub struct Rollups {
     /// Those that ended in these ten seconds: their names are forgotten at the end.
     gone: HashSet<u32>,
     /// What processes did in this minute that have ended, by their name, and how many.
-    named: HashMap<(Vec<u8>, u32), (Cell, u64)>,
+    named: HashMap<(Comm, u32), (Cell, u64)>,
     kinds: [u64; KINDS_MAX],
     second: Second,
     ten_seconds: Table,
@@ -239,7 +254,7 @@ impl Rollups {
         let mut rollups = Rollups {
             moves: (0..CALLS_MAX).map(moves).collect(),
             names: names
-                .map(|(tid, facts)| (tid, Name { since_ns: 0, comm: facts.comm.clone() }))
+                .map(|(tid, facts)| (tid, Name { since_ns: 0, comm: comm(&facts.comm) }))
                 .collect(),
             ended: Default::default(),
             gone: HashSet::new(),
@@ -315,14 +330,14 @@ impl Rollups {
                 if pid == tid {
                     self.gone.remove(&pid);
                     if let Some(parent) = self.names.get(&event.pid) {
-                        let comm = parent.comm.clone();
+                        let comm = parent.comm;
                         self.set_name(pid, event.ts_ns, comm);
                     }
                 }
             }
             Kind::ProcessRename if is_leader => {
-                let comm = event.attachment(0).map(|comm| comm.text().to_vec());
-                self.set_name(event.pid, event.ts_ns, comm.unwrap_or_default());
+                let name = event.attachment(0).map(|name| comm(name.text()));
+                self.set_name(event.pid, event.ts_ns, name.unwrap_or_default());
             }
             Kind::ProcessExit if is_leader && self.ended[0].len() < NAMES_MAX => {
                 self.ended[0].insert(event.pid);
@@ -332,7 +347,7 @@ impl Rollups {
     }
 
     /// Names a process, unless it has had a newer name.
-    fn set_name(&mut self, pid: u32, since_ns: u64, comm: Vec<u8>) {
+    fn set_name(&mut self, pid: u32, since_ns: u64, comm: Comm) {
         let has_room = self.names.len() < NAMES_MAX;
         match self.names.get_mut(&pid) {
             Some(name) if name.since_ns > since_ns => {}
@@ -342,8 +357,8 @@ impl Rollups {
         }
     }
 
-    fn name_of(&self, pid: u32) -> Vec<u8> {
-        self.names.get(&pid).map(|name| name.comm.clone()).unwrap_or_default()
+    fn name_of(&self, pid: u32) -> Comm {
+        self.names.get(&pid).map(|name| name.comm).unwrap_or_default()
     }
 
     /// Ends seconds, ten seconds and minutes. To be called often.
@@ -393,7 +408,7 @@ impl Rollups {
         for (kind, count) in (0u8..).zip(std::mem::replace(&mut self.kinds, [0; KINDS_MAX])) {
             if count > 0 {
                 let cell = Cell { count, ..Cell::default() };
-                self.push_row(stretch, 0, Vec::new(), Counted::Kind(kind), cell);
+                self.push_row(stretch, 0, Comm::default(), Counted::Kind(kind), cell);
             }
         }
         self.second_ns = now_ns;
@@ -413,17 +428,23 @@ impl Rollups {
     }
 
     fn end_minute(&mut self, now_ns: u64) {
+        self.minute_rows(now_ns);
+        self.minute_ns = now_ns;
+        self.seal(now_ns);
+    }
+
+    fn minute_rows(&mut self, now_ns: u64) {
         let (cells, others) = self.minute.take();
         let stretch = (self.minute_ns, now_ns - self.minute_ns);
         for (pair, cell) in cells {
             self.row(stretch, pair, cell);
         }
         if others.count > 0 {
-            self.push_row(stretch, 0, Vec::new(), Counted::Others, others);
+            self.push_row(stretch, 0, Comm::default(), Counted::Others, others);
         }
         let mut named: Vec<_> = self.named.drain().collect();
         named.sort_by_key(|((name, place), (cell, _))| {
-            (std::cmp::Reverse(cell.count), name.clone(), *place)
+            (std::cmp::Reverse(cell.count), *name, *place)
         });
         for ((name, place), (cell, ended)) in named {
             self.push_row(stretch, 0, name, Counted::Call(place), cell);
@@ -431,15 +452,13 @@ impl Rollups {
                 row.ended = ended;
             }
         }
-        self.minute_ns = now_ns;
-        self.seal(now_ns);
     }
 
     /// Counts what a process did that has ended among all of its name.
     fn sum_up(&mut self, (pid, place): Pair, cell: &Cell) {
         let name = self.name_of(pid);
         let most = NAMED_MAX.min(self.pairs_max);
-        if self.named.len() >= most && !self.named.contains_key(&(name.clone(), place)) {
+        if self.named.len() >= most && !self.named.contains_key(&(name, place)) {
             return self.minute.others.merge(cell);
         }
         let (sum, ended) = self.named.entry((name, place)).or_default();
@@ -456,7 +475,7 @@ impl Rollups {
         &mut self,
         (start_ns, span_ns): (u64, u64),
         pid: u32,
-        comm: Vec<u8>,
+        comm: Comm,
         counted: Counted,
         cell: Cell,
     ) {
@@ -465,9 +484,10 @@ impl Rollups {
         let row = Row {
             start_ns,
             span_ns,
+            is_open: false,
             pid,
             ended: 0,
-            comm,
+            comm: bytes_of(&comm),
             counted,
             count,
             errors,
@@ -502,10 +522,9 @@ impl Rollups {
         let sealed = sealed + self.sealed.len() * size_of::<SealedBlock>();
         let rows: u64 = self.rows.iter().map(Row::held_bytes).sum();
         let names = self.names.capacity() * (size_of::<(u32, Name)>() + 1);
-        let names = names + self.names.values().map(|name| name.comm.capacity()).sum::<usize>();
         let tables = [&self.ten_seconds, &self.minute].map(Table::bytes);
         let ended = self.ended.iter().chain([&self.gone]).map(HashSet::capacity).sum::<usize>() * 8;
-        let named = self.named.capacity() * (size_of::<((Vec<u8>, u32), (Cell, u64))>() + 17);
+        let named = self.named.capacity() * (size_of::<((Comm, u32), (Cell, u64))>() + 1);
         let held = sealed + names + ended + named;
         let tables = tables.iter().sum::<u64>() + self.second.bytes();
         self.held_bytes = held as u64 + rows + tables;
@@ -516,9 +535,20 @@ impl Rollups {
         self.held_bytes
     }
 
-    /// What is sealed, and the rows since then. Cheap: blocks are shared.
-    pub fn freeze(&self) -> (Vec<SealedBlock>, Vec<Row>) {
-        (self.sealed.iter().cloned().collect(), self.rows.clone())
+    /// What is sealed, and the rows since then; those of the minute that goes on last. For a
+    /// copy: blocks are shared, so to make one is cheap.
+    pub fn into_rows(mut self, now_ns: u64) -> (Vec<SealedBlock>, Vec<Row>) {
+        let (cells, others) = self.second.take();
+        for (pair, cell) in cells {
+            self.minute.cell(pair, self.pairs_max).merge(&cell);
+        }
+        self.minute.others.merge(&others);
+        let over = self.rows.len();
+        if self.minute_ns < now_ns {
+            self.minute_rows(now_ns);
+        }
+        self.rows.iter_mut().skip(over).for_each(|row| row.is_open = true);
+        (self.sealed.into(), self.rows)
     }
 
     /// How it is doing.
@@ -546,7 +576,7 @@ mod tests {
     }
 
     fn rows(rollups: &Rollups) -> Vec<Row> {
-        let (sealed, open) = rollups.freeze();
+        let (sealed, open) = rollups.clone().into_rows(0);
         let mut rows = Vec::new();
         for block in sealed {
             let block = block.open().unwrap();
@@ -630,6 +660,31 @@ mod tests {
         assert!(others > 0);
     }
 
+    /// The first minute, too: whoever has just begun to record found nothing.
+    #[test]
+    fn a_minute_that_goes_on_is_handed_over_with_all_its_calls() {
+        let mut rollups = new(32 << 20);
+        rollups.tick(1);
+        for second in 0..90u64 {
+            for pid in 0..100 {
+                rollups.push(&call(pid, 0, 1, 1));
+            }
+            rollups.tick(1 + second * SECOND_NS);
+        }
+        let now_ns = 1 + 90 * SECOND_NS;
+        let (sealed, rows) = rollups.clone().into_rows(now_ns);
+        let open: Vec<&Row> = rows.iter().filter(|row| row.is_open).collect();
+        assert!(open.iter().all(|row| row.start_ns + row.span_ns == now_ns), "{open:?}");
+        assert_eq!(open.len(), 100);
+        let sealed = sealed.iter().flat_map(|block| {
+            let block = block.open().unwrap();
+            block.events().filter_map(|event| Row::of(&event)).collect::<Vec<_>>()
+        });
+        let over = sealed.filter(|row| row.span_ns >= 60 * SECOND_NS).map(|row| row.count);
+        let counted = over.sum::<u64>() + open.iter().map(|row| row.count).sum::<u64>();
+        assert_eq!(counted, 90 * 100);
+    }
+
     #[test]
     fn an_hour_is_kept_and_no_more() {
         let mut rollups = new(32 << 20);
@@ -667,10 +722,10 @@ mod tests {
         rollups.push(&rename(5, 1, b"parent"));
         rollups.push(&rename(9, 30, b"child"));
         rollups.push(&fork(20));
-        assert_eq!(rollups.name_of(9), b"child");
+        assert_eq!(bytes_of(&rollups.name_of(9)), b"child");
         // A later process of the same number.
         rollups.push(&fork(40));
-        assert_eq!(rollups.name_of(9), b"parent");
+        assert_eq!(bytes_of(&rollups.name_of(9)), b"parent");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     event::{
         Attached, Class, Event, Kind,
         syscall::{self, Abi},
-        wire::{CALLS_COMPAT, CALLS_MAX},
+        wire::{CALLS_COMPAT, CALLS_MAX, flag},
     },
     snapshot::{SnapshotError, SnapshotReader},
 };
@@ -80,6 +80,8 @@ pub struct Row {
     pub start_ns: u64,
     /// How long it was.
     pub span_ns: u64,
+    /// A minute that was not over.
+    pub is_open: bool,
     /// Which process; 0 where the row is of no single one.
     pub pid: u32,
     /// How many processes that have ended and had one name are summed up in it.
@@ -103,6 +105,7 @@ impl Row {
     pub fn as_event(&self) -> Event<'_> {
         let mut event = Event::new(Kind::Rollup, self.start_ns);
         (event.pid, event.tid) = (self.pid, self.pid);
+        event.flags = if self.is_open { flag::UNFINISHED } else { 0 };
         for number in [self.span_ns, self.counted.number(), self.count] {
             event.push_number(number);
         }
@@ -124,6 +127,7 @@ impl Row {
         Some(Row {
             start_ns: event.ts_ns,
             span_ns: event.number(0),
+            is_open: event.has(flag::UNFINISHED),
             pid: event.pid,
             comm: bytes(0),
             counted: Counted::of(event.number(1))?,
@@ -140,14 +144,16 @@ impl Row {
     }
 }
 
-/// Every row of a snapshot, in the order of its blocks; what is damaged goes to `damage`.
-pub fn rows(reader: &SnapshotReader, damage: &mut Vec<SnapshotError>, take: &mut dyn FnMut(Row)) {
-    for entry in reader.blocks().iter().filter(|entry| entry.meta.class == Class::Rollup) {
-        match reader.block(entry) {
-            Ok(block) => block.events().filter_map(|event| Row::of(&event)).for_each(&mut *take),
-            Err(error) => damage.push(error),
-        }
-    }
+/// The rows of a snapshot, one block after the other; what is damaged is an error. Rows of one
+/// length of time are in its order.
+pub fn blocks_of_rows(
+    reader: &SnapshotReader,
+) -> impl Iterator<Item = Result<Vec<Row>, SnapshotError>> {
+    let entries = reader.blocks().iter().filter(|entry| entry.meta.class == Class::Rollup);
+    entries.map(|entry| {
+        let block = reader.block(entry)?;
+        Ok(block.events().filter_map(|event| Row::of(&event)).collect())
+    })
 }
 
 #[cfg(test)]
@@ -160,6 +166,7 @@ mod tests {
             let row = Row {
                 start_ns: 5,
                 span_ns: 1_000_000_000,
+                is_open: counted == Counted::Others,
                 pid: 7,
                 ended: 9,
                 comm: b"sh".to_vec(),

@@ -14,7 +14,7 @@ use recorder::{
     event::syscall::Abi,
     export::{Exporter, JsonLines, Text},
     replay::replay,
-    rollup::{Latencies, rows},
+    rollup::{Latencies, blocks_of_rows},
     snapshot::{SnapshotReader, verify},
 };
 
@@ -73,10 +73,10 @@ pub fn snapshot(input: &[u8]) {
             Err(error) => met_error("block", &error),
         }
     }
-    rows(&reader, &mut Vec::new(), &mut |row| {
+    for row in blocks_of_rows(&reader).filter_map(Result::ok).flatten() {
         let latencies = Latencies::from_bytes(&row.latencies);
         met(("row", row.counted.name(Abi::X86_64).len(), latencies.below_ns(500).is_some()));
-    });
+    }
     let verdict = verify(reader.path(), &mut |_, _| {}).expect("it was opened a moment ago");
     assert_eq!(verdict.events, events);
     let is_whole = verdict.complaints.is_empty();
