@@ -14,6 +14,7 @@ mod ci;
 mod demo;
 mod dist;
 mod fuzz;
+mod libfuzzer;
 mod packages;
 mod process;
 mod programs;

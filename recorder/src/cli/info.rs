@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write as _},
+    io::{self, Write},
 };
 
 use serde::Serialize;
 
 use super::{
     Failure, FileArgument, Format,
-    output::{Out, bytes, grouped, printable, to_stdout},
+    output::{bytes, grouped, printable, to_stdout},
     replay::damaged,
 };
 use crate::{
@@ -116,7 +116,7 @@ impl<'a> TriggerShown<'a> {
         said.join(": ")
     }
 
-    fn text(&self, out: &mut Out) -> io::Result<()> {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "trigger   {}", self.title())?;
         let words = [("label", self.labels), ("note", self.annotations), ("link", self.links)];
         for (kind, words) in words {
@@ -156,15 +156,22 @@ struct Dump {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let reader = SnapshotReader::open(&arguments.input.file)?;
-    let info = Info::of(&reader);
     to_stdout(|out| match arguments.format {
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, &info)?;
-            out.write_all(b"\n")
-        }
-        Format::Text => info.text(&reader, out),
+        Format::Json => write_info_json(&reader, out),
+        Format::Text => write_info(&reader, out),
     })?;
     damaged(&reader, reader.complaints())
+}
+
+/// Writes what is known of a file, for people.
+pub fn write_info(reader: &SnapshotReader, out: &mut dyn Write) -> io::Result<()> {
+    Info::of(reader).text(reader, out)
+}
+
+/// The same as one JSON object.
+pub fn write_info_json(reader: &SnapshotReader, mut out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut out, &Info::of(reader))?;
+    out.write_all(b"\n")
 }
 
 impl<'a> Info<'a> {
@@ -212,7 +219,7 @@ impl<'a> Info<'a> {
         }
     }
 
-    fn text(&self, reader: &SnapshotReader, out: &mut Out) -> io::Result<()> {
+    fn text(&self, reader: &SnapshotReader, out: &mut dyn Write) -> io::Result<()> {
         let Info { host, kernel, arch, cpus, trigger, window, dump, ledger, .. } = self;
         writeln!(out, "snapshot  {}", reader.path().display())?;
         let (host, kernel, arch) = (printable(host), printable(kernel), printable(arch));
@@ -254,7 +261,7 @@ impl<'a> Info<'a> {
 }
 
 /// What was masked.
-pub(super) fn privacy_text(privacy: &PrivacyFacts, out: &mut Out) -> io::Result<()> {
+pub(super) fn privacy_text(privacy: &PrivacyFacts, out: &mut dyn Write) -> io::Result<()> {
     match privacy.mask {
         MaskState::Off => writeln!(out, "masked    NOTHING: secrets are as they were")?,
         MaskState::Partly => {
@@ -289,7 +296,7 @@ pub(super) fn privacy_text(privacy: &PrivacyFacts, out: &mut Out) -> io::Result<
     Ok(())
 }
 
-fn kinds_text(masked: &MaskedCounts, out: &mut Out) -> io::Result<()> {
+fn kinds_text(masked: &MaskedCounts, out: &mut dyn Write) -> io::Result<()> {
     for (kind, count) in &masked.by_kind {
         writeln!(out, "  {:<20}{:>14}", printable(kind), grouped(*count))?;
     }
@@ -297,7 +304,7 @@ fn kinds_text(masked: &MaskedCounts, out: &mut Out) -> io::Result<()> {
 }
 
 /// The books, and whether they close.
-pub(super) fn ledger_text(ledger: &Ledger, out: &mut Out) -> io::Result<()> {
+pub(super) fn ledger_text(ledger: &Ledger, out: &mut dyn Write) -> io::Result<()> {
     let verdict = if ledger.closes { "closes" } else { "DOES NOT CLOSE" };
     writeln!(
         out,

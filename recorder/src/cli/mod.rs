@@ -25,6 +25,8 @@ use std::{fmt, io, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub use info::{write_info, write_info_json};
+
 use crate::snapshot::SnapshotError;
 
 /// A kernel-event flight recorder: keeps the last minutes of every system call,

@@ -25,7 +25,9 @@ pub use groups::scan_groups;
 pub use groups::{Groups, Membership};
 use renames::Renames;
 #[cfg(feature = "capture")]
-pub use seed::{Stat, parse_stat, scan, scan_names};
+pub use seed::{Stat, parse_credentials, parse_open_flags, parse_stat, scan, scan_names};
+#[cfg(feature = "capture")]
+pub use sockets::{SOCKET_TABLES, parse_sockets};
 use tables::Shared;
 pub use tables::{Descriptors, OpenFile};
 

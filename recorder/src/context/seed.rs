@@ -225,13 +225,13 @@ fn head_of(path: &Path, fd: i32) -> FileHead {
 
 /// The flags of an open file from `/proc/PID/fdinfo/FD`, in octal, with `O_CLOEXEC`
 /// (fs/proc/fd.c, `seq_show`).
-pub(super) fn parse_open_flags(info: &str) -> Option<u32> {
+pub fn parse_open_flags(info: &str) -> Option<u32> {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
     u32::from_str_radix(flags.trim(), 8).ok()
 }
 
 /// Real and effective ids from `/proc/PID/status` (fs/proc/array.c, `task_state`).
-pub(super) fn parse_credentials(status: &[u8]) -> Option<Credentials> {
+pub fn parse_credentials(status: &[u8]) -> Option<Credentials> {
     let ids = |name: &[u8]| {
         let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
         let mut words = std::str::from_utf8(line).ok()?.split_whitespace();

@@ -44,17 +44,36 @@ pub(super) type Known = (SocketHead, Vec<u8>);
 /// Every socket of the network namespace of a process, by its inode.
 pub(super) fn of_process(pid: u32) -> HashMap<u64, Known> {
     let mut sockets = HashMap::new();
-    let text = |name: &str| fs::read(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    for (name, family, kind, protocol) in TABLES {
-        let head = SocketHead { family, kind, protocol, ..SocketHead::default() };
-        add(
-            &mut sockets,
-            text(name).split(|byte| *byte == b'\n').filter_map(|line| inet(line, head)),
-        );
+    for table in SOCKET_TABLES {
+        let text = fs::read(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        add(&mut sockets, parse_sockets(table, &text));
     }
-    add(&mut sockets, text("unix").split(|byte| *byte == b'\n').filter_map(unix));
-    add(&mut sockets, text("netlink").split(|byte| *byte == b'\n').filter_map(netlink));
     sockets
+}
+
+/// The files of `/proc/PID/net` that list sockets.
+pub const SOCKET_TABLES: [&str; 10] =
+    ["tcp", "tcp6", "udp", "udp6", "raw", "raw6", "icmp", "icmp6", "unix", "netlink"];
+
+/// The sockets that `text` lists, which is that of one of [`SOCKET_TABLES`]: inode, what it
+/// is, and its addresses, as [`crate::event::file::describe`] takes them.
+pub fn parse_sockets<'a>(
+    table: &'a str,
+    text: &'a [u8],
+) -> impl Iterator<Item = (u64, (SocketHead, Vec<u8>))> + 'a {
+    let known = TABLES.iter().find(|(name, ..)| *name == table);
+    let head = known.map(|(_, family, kind, protocol)| SocketHead {
+        family: *family,
+        kind: *kind,
+        protocol: *protocol,
+        ..SocketHead::default()
+    });
+    text.split(|byte| *byte == b'\n').filter_map(move |line| match (head, table) {
+        (Some(head), _) => inet(line, head),
+        (None, "unix") => unix(line),
+        (None, "netlink") => netlink(line),
+        (None, _) => None,
+    })
 }
 
 fn add(sockets: &mut HashMap<u64, Known>, found: impl Iterator<Item = (u64, Known)>) {

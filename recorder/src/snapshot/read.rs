@@ -573,6 +573,14 @@ fn meta_of(block: &DecodedBlock) -> BlockMeta {
     }
 }
 
+/// What is wrong with the books of a file whose blocks, all of them whole, have so many
+/// events.
+pub(super) fn miscount(header: &Header, there: u64) -> Option<String> {
+    let said = header.ledger.in_window;
+    let is_wrong = said != there;
+    is_wrong.then(|| format!("the ledger says {said} events are in the window, {there} are"))
+}
+
 /// What checking a whole file found.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
@@ -612,12 +620,7 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Verdict
         if trailer.events != found.events || trailer.context_bytes != found.context_bytes {
             verdict.complaints.push("the trailer counts other events than there are".to_string());
         }
-        if reader.header().ledger.in_window != ledger_events {
-            verdict.complaints.push(format!(
-                "the ledger says {} events are in the window, {ledger_events} are",
-                reader.header().ledger.in_window
-            ));
-        }
+        verdict.complaints.extend(miscount(reader.header(), ledger_events));
     }
     Ok(verdict)
 }

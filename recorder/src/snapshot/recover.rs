@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     BlockEntry, FORMAT_VERSION, Header, SnapshotReader, Target, WindowInfo, WriteError,
+    read::miscount,
     write::{header_frame, write_frames},
 };
 use crate::{event::Class, loss::Missing, window::SealedBlock};
@@ -74,6 +75,10 @@ pub fn recover(
     }
     let mut header = if reader.has_header() { reader.header().clone() } else { unknown(&whole) };
     let counted = header.ledger.in_window;
+    if complaints.is_empty() {
+        // Whole blocks do not make the books right.
+        complaints.extend(miscount(&header, ledger_events(&whole)));
+    }
     note_damage(&mut header, &whole, &complaints, "the file that was recovered");
     let events = header.ledger.in_window;
     let absent = reader.has_header().then(|| counted.saturating_sub(events));
@@ -113,6 +118,12 @@ fn unknown(whole: &[BlockEntry]) -> Header {
     }
 }
 
+/// How many events the books should say these blocks have.
+pub(super) fn ledger_events(whole: &[BlockEntry]) -> u64 {
+    let recorded = whole.iter().filter(|entry| Class::RECORDED.contains(&entry.meta.class));
+    recorded.map(|entry| entry.meta.ledger_events()).sum()
+}
+
 /// Says in the books of a file that is written anew that events of the first one, which
 /// is called `of_what`, are not in it.
 pub(crate) fn note_damage(
@@ -123,8 +134,7 @@ pub(crate) fn note_damage(
 ) {
     header.format_version = FORMAT_VERSION;
     let Some(first) = complaints.first() else { return };
-    let recorded = whole.iter().filter(|entry| Class::RECORDED.contains(&entry.meta.class));
-    let there: u64 = recorded.map(|entry| entry.meta.ledger_events()).sum();
+    let there = ledger_events(whole);
     let absent = match header.ledger.in_window.saturating_sub(there) {
         0 => "perhaps events".to_string(),
         absent => format!("{absent} events"),

@@ -10,7 +10,8 @@ use std::{
 
 use super::{
     BlockEntry, Header, SnapshotError, SnapshotReader, Target, WriteError,
-    recover::note_damage,
+    read::miscount,
+    recover::{ledger_events, note_damage},
     write::{header_frame, write_frames},
 };
 use crate::{
@@ -115,6 +116,10 @@ pub fn scrub(
         count > 0
     };
     let looked = look(reader, &mut masker, native, &mut drop_of, &mut complaints, progress);
+    let whole: Vec<BlockEntry> = looked.iter().map(|looked| looked.entry).collect();
+    if complaints.is_empty() {
+        complaints.extend(miscount(&header, ledger_events(&whole)));
+    }
     if let Some(first) = complaints.first().filter(|_| !allow_damaged) {
         return Err(ScrubError::Damaged(
             reader.path().to_path_buf(),
@@ -123,7 +128,6 @@ pub fn scrub(
         ));
     }
     header.each_text(&mut |text| masker.mask_string(text));
-    let whole: Vec<BlockEntry> = looked.iter().map(|looked| looked.entry).collect();
     note_damage(&mut header, &whole, &complaints, "the file that was scrubbed");
     let masked = privacy.masked();
     if payload {

@@ -7,12 +7,21 @@
 //!
 //! No instrumentation is needed. Targets say themselves what they met ([`met`]), and an
 //! input that met something new is kept and changed further. The same seed gives the
-//! same inputs.
+//! same inputs. What is worth keeping for longer is in `tests/fuzz/corpus` ([`corpus`]):
+//! every run begins with it, and an ordinary test tries all of it.
+//!
+//! No input may take more than a second or 256 MiB, whatever threads it starts. Where
+//! there are nightly Rust and `libfuzzer-sys`, `tests/fuzz/cargo-fuzz` builds the same
+//! targets and changes for libFuzzer, which sees which branches an input takes.
 //!
 //! Some targets are canaries: they have a bug, each of another kind, and the fuzzer is
 //! only believed while it finds them.
 
-#![expect(clippy::expect_used, reason = "a target that panics is how a bug is found")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a target that panics is how a bug is found"
+)]
 
 use std::{
     cell::RefCell,
@@ -22,6 +31,7 @@ use std::{
 
 use recorder_tests::synth::Random;
 
+pub mod corpus;
 pub mod mutate;
 pub mod run;
 pub mod targets;
@@ -79,6 +89,13 @@ pub fn met_error(what: &str, error: &dyn std::fmt::Display) {
         .take(6)
         .collect();
     met((what, words));
+}
+
+/// What `work` meets, and nothing that was met before.
+pub fn met_by(work: impl FnOnce()) -> HashSet<u64> {
+    let before = MET.take();
+    work();
+    MET.replace(before)
 }
 
 /// Forgets what was met.

@@ -15,20 +15,21 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use recorder_fuzz::{
-    Target,
-    run::{Found, Order, Outcome, corpus, found_line, run, superfluous, tried},
-    targets::TARGETS,
+    MEMORY_BYTES_MAX, Target, corpus,
+    run::{Found, Order, Outcome, POOL_MAX, found_line, run, tried},
+    targets::{BYTES_MAX, TARGETS, target},
 };
-
-/// The largest input of the kept corpus, and the most of one target.
-const KEPT_BYTES_MAX: usize = 2 << 10;
-const KEPT_MAX: usize = 40;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 #[global_allocator]
 static ALLOCATOR: recorder_tests::memory::Counting = recorder_tests::memory::Counting;
 
 /// What a thread of the daemon has.
 const STACK_BYTES: usize = 2 << 20;
+
+/// What a process that tries may take in all: what an input may, what is kept of others,
+/// and a little. The allocator counts better, but not what libraries in C take.
+const DATA_BYTES_MAX: usize = MEMORY_BYTES_MAX + POOL_MAX * BYTES_MAX + (128 << 20);
 
 #[derive(Debug, Parser)]
 #[command(about = "Try the parsers of the recorder with inputs that a seed makes")]
@@ -47,7 +48,7 @@ struct Arguments {
     /// Try this input and no other
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Add inputs that meet something new to the corpus, and drop those that do not
+    /// Add inputs that meet something new to the corpus, and drop those that others replace
     #[arg(long)]
     keep: bool,
     /// List the targets
@@ -121,8 +122,7 @@ fn targets(arguments: &Arguments) -> Result<Vec<&'static Target>> {
         return Ok(TARGETS.iter().filter(wanted).collect());
     }
     let named = |name: &String| {
-        let found = TARGETS.iter().find(|target| target.name == name);
-        found.with_context(|| format!("there is no target {name}; --list lists them"))
+        target(name).with_context(|| format!("there is no target {name}; --list lists them"))
     };
     arguments.target.iter().map(named).collect()
 }
@@ -151,8 +151,15 @@ impl Arguments {
     }
 }
 
+fn limit_memory() {
+    let limit = Some(DATA_BYTES_MAX as u64);
+    let limited = setrlimit(Resource::Data, Rlimit { current: limit, maximum: limit });
+    limited.expect("a process may limit itself");
+}
+
 /// Runs a target in this process.
 fn on_a_small_stack(target: &'static Target, order: Order) -> ExitCode {
+    limit_memory();
     let work = move || match run(target, &order) {
         Ok(outcome) => {
             println!("{}", outcome_line(target, &outcome));
@@ -184,6 +191,7 @@ fn outcome_line(target: &Target, outcome: &Outcome) -> String {
 
 /// Tries one input and says what becomes of it.
 fn one_input(target: &'static Target, input: Vec<u8>) -> ExitCode {
+    limit_memory();
     let work = move || {
         let (bytes, failed) = tried(target, &input);
         match failed {
@@ -241,24 +249,11 @@ fn worker(target: &Target, arguments: &Arguments) -> Result<Command> {
     Ok(command)
 }
 
-/// Drops from the corpus what meets nothing of its own, and what is too large to keep.
+/// Drops from the corpus what is not worth its place.
 fn tidy_corpus(target: &Target, arguments: &Arguments) -> Result<()> {
     let folder = arguments.corpus_of(target);
-    let mut dropped = superfluous(target, &folder);
-    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let bytes = fs::metadata(&path).map_or(0, |file| file.len()) as usize;
-        if bytes > KEPT_BYTES_MAX && !dropped.contains(&path) {
-            dropped.push(path);
-        }
-    }
-    for path in &dropped {
-        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
-    }
-    let kept = corpus(&folder).len();
+    let kept = corpus::tidy(target, &folder)
+        .with_context(|| format!("cannot tidy {}", folder.display()))?;
     println!("{}: the corpus has {kept} inputs", target.name);
-    if kept > KEPT_MAX {
-        println!("{}: more than {KEPT_MAX}: take some away by hand", target.name);
-    }
     Ok(())
 }

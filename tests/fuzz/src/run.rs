@@ -2,7 +2,6 @@
 //! something new, and makes an input that fails smaller.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -15,16 +14,21 @@ use std::{
 
 use recorder_tests::{memory, property::failure, synth::Random};
 
-use crate::{Target, forget, has_met_something, mutate, things_met};
+use crate::{Target, corpus, forget, has_met_something, mutate, things_met};
 
-/// CPU time one input may take.
+/// CPU time one input may take, on all CPUs together, and how long it may wait for what
+/// does not come.
 pub const INPUT_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// How long one may take when it does nothing: a loaded machine may not run us.
-const INPUT_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How often the watch looks.
+const WATCH_EVERY: Duration = Duration::from_millis(100);
+
+/// Looks without a thread that runs or would, before an input is said to wait: time in
+/// which a loaded machine does not run us does not count.
+const IDLE_LOOKS_MAX: u128 = INPUT_TIME_MAX.as_millis() / WATCH_EVERY.as_millis();
 
 /// Inputs kept at the most.
-const POOL_MAX: usize = 2_000;
+pub const POOL_MAX: usize = 2_000;
 
 /// Inputs tried at the most to make one smaller, and how long.
 const SHRINKS_MAX: u32 = 20_000;
@@ -77,9 +81,9 @@ pub struct Found {
     pub bytes: (usize, usize),
 }
 
-/// Tries one input; answers why it fails.
+/// Tries one input; answers how much memory it took, on all threads, and why it fails.
 pub fn tried(target: &Target, input: &[u8]) -> (usize, Option<String>) {
-    let (bytes, panicked) = memory::peak_of(|| failure(|| (target.run)(input)));
+    let (bytes, panicked) = memory::peak_of_process(|| failure(|| (target.run)(input)));
     let too_much = (bytes > target.memory_bytes_max).then(|| {
         let most = target.memory_bytes_max;
         format!("takes {bytes} bytes of memory, at most {most}")
@@ -97,47 +101,55 @@ struct Current {
 fn watch(current: &Arc<Current>, name: &'static str, failures: PathBuf) {
     let current = Arc::clone(current);
     thread::spawn(move || {
-        let (mut number, mut since, mut cpu) = (0, Instant::now(), own_cpu());
+        let (mut number, mut cpu, mut idle_looks) = (0, own_cpu(), 0);
         loop {
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(WATCH_EVERY);
             let now = current.number.load(Ordering::Acquire);
             if now != number || now == 0 {
-                (number, since, cpu) = (now, Instant::now(), own_cpu());
+                (number, cpu, idle_looks) = (now, own_cpu(), 0);
                 continue;
             }
+            idle_looks = if does_anybody_run() { 0 } else { idle_looks + 1 };
             let busy = own_cpu().saturating_sub(cpu);
-            if busy < INPUT_TIME_MAX && since.elapsed() < INPUT_WAIT_MAX {
-                continue;
-            }
+            let verb = match (busy >= INPUT_TIME_MAX, idle_looks > IDLE_LOOKS_MAX) {
+                (true, _) => "takes",
+                (false, true) => "waits",
+                (false, false) => continue,
+            };
+            let reason = format!("{verb} longer than {} s", INPUT_TIME_MAX.as_secs());
             let input = current.input.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let path = keep_failure(&failures, name, &input).unwrap_or_default();
-            println!(
-                "{}",
-                found_line(
-                    name,
-                    &Found {
-                        reason: format!("takes longer than {} s", INPUT_TIME_MAX.as_secs()),
-                        path,
-                        bytes: (input.len(), input.len()),
-                    }
-                )
-            );
+            let bytes = (input.len(), input.len());
+            println!("{}", found_line(name, &Found { reason, path, bytes }));
             std::process::exit(1);
         }
     });
 }
 
-/// CPU time of this process: but for the one that tries, its threads only wait.
+/// CPU time of this process: but for the one that tries, and those it starts, its threads
+/// only wait.
 fn own_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+/// Whether another thread of this process runs, could, or waits for a disk.
+fn does_anybody_run() -> bool {
+    let own = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    threads.filter(|thread| thread.file_name() != own.as_str()).any(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state stands behind the name, which is in brackets.
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['R', 'D']))
+    })
 }
 
 /// What is said of an input that fails.
 pub fn found_line(name: &str, found: &Found) -> String {
     format!(
         "{name}: FOUND: {}\n{name}: {} bytes, {} before, in {}\n{name}: again with \
-         `cargo xtask fuzz {name} --input {}`",
+         `cargo xtask fuzz {name} --input {}`\n{name}: once that is mended, keep it in \
+         tests/fuzz/corpus/{name} by a name that says what it was",
         found.reason,
         found.bytes.0,
         found.bytes.1,
@@ -151,14 +163,6 @@ fn keep_failure(failures: &Path, name: &str, input: &[u8]) -> io::Result<PathBuf
     let path = failures.join(format!("{name}-{:08x}", crc32c::crc32c(input)));
     fs::write(&path, input)?;
     Ok(path)
-}
-
-/// The inputs of a folder, by name.
-pub fn corpus(folder: &Path) -> Vec<Vec<u8>> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    paths.sort();
-    paths.iter().filter_map(|path| fs::read(path).ok()).collect()
 }
 
 /// Tries inputs until one fails or the time is up. The corpus comes first.
@@ -175,7 +179,7 @@ pub fn run(target: &Target, order: &Order) -> Result<Outcome, Found> {
         current,
     };
     let started = Instant::now();
-    for input in corpus(&order.corpus) {
+    for input in corpus::inputs(&order.corpus) {
         fuzzer.input(input, false)?;
     }
     let is_over = |outcome: &Outcome| match order.inputs {
@@ -262,9 +266,7 @@ impl Fuzzer<'_> {
 
     fn keep(&self, input: &[u8]) {
         if self.order.keep {
-            let path = self.order.corpus.join(format!("{:08x}", crc32c::crc32c(input)));
-            fs::create_dir_all(&self.order.corpus).expect("the corpus has a folder");
-            fs::write(path, input).expect("the corpus can be written");
+            corpus::add(&self.order.corpus, input).expect("the corpus can be written");
         }
     }
 
@@ -350,25 +352,4 @@ impl Shrinker<'_, '_> {
 fn kind_of(reason: &str) -> String {
     let first = reason.lines().next().unwrap_or_default();
     first.replace(|c: char| c.is_ascii_digit(), "")
-}
-
-/// Which inputs of a folder meet nothing that smaller ones do not meet.
-pub fn superfluous(target: &Target, folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut inputs: BTreeMap<(usize, PathBuf), Vec<u8>> = BTreeMap::new();
-    for path in entries.map(|entry| entry.path()) {
-        if let Ok(input) = fs::read(&path) {
-            inputs.insert((input.len(), path), input);
-        }
-    }
-    forget();
-    has_met_something();
-    let mut superfluous = Vec::new();
-    for ((_, path), input) in inputs {
-        let failed = tried(target, &input).1;
-        if !has_met_something() && failed.is_none() {
-            superfluous.push(path);
-        }
-    }
-    superfluous
 }

@@ -1,12 +1,27 @@
 //! Blocks before compression, taken apart into their columns as FORMAT.md has them.
 
-use recorder::{event::Class, window::codec::Columns};
+use std::sync::LazyLock;
+
+use recorder::{
+    event::Class,
+    rollup::{Counted, Latencies, Row},
+    window::codec::Columns,
+};
 use recorder_tests::synth::{Made, Random};
 
-use super::edge;
+use super::{edge, one_of, snapshot::old_blocks};
+
+/// Blocks of the layouts that are only read any more.
+static OLD: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| old_blocks().collect());
 
 /// A block of up to a few hundred events.
 pub fn make(random: &mut Random) -> Vec<u8> {
+    if random.one_in(8) && !OLD.is_empty() {
+        return OLD[random.below(OLD.len() as u64) as usize].clone();
+    }
+    if random.one_in(12) {
+        return make_rollups(random);
+    }
     let mut columns = Columns::default();
     let most = if random.one_in(10) { 400 } else { 30 };
     for place in 0..random.below(most) {
@@ -15,6 +30,36 @@ pub fn make(random: &mut Random) -> Vec<u8> {
     }
     let class = Class::from_number(random.below(5) as u8).unwrap_or(Class::Bulk);
     columns.to_bytes(class, random.below(4) as u16).bytes
+}
+
+/// Counts of some stretches of time.
+pub(super) fn make_rollups(random: &mut Random) -> Vec<u8> {
+    let mut columns = Columns::default();
+    for place in 0..random.below(20) {
+        let mut latencies = Latencies::default();
+        (0..random.below(6)).for_each(|_| latencies.add(random.number()));
+        let counted = match random.below(4) {
+            0 => Counted::Others,
+            1 => Counted::Kind(random.below(20) as u8),
+            _ => Counted::Call(random.below(2_000) as u32),
+        };
+        let spans = [1_000_000_000, 10_000_000_000, 60_000_000_000];
+        let row = Row {
+            start_ns: 1_000_000 + place / 4 * 1_000_000_000,
+            span_ns: spans[random.below(3) as usize],
+            is_open: false,
+            pid: random.below(12) as u32,
+            ended: random.below(2) * random.number(),
+            comm: one_of(random, &["sh", "", "w\u{1b}[2Jrker"]).as_bytes().to_vec(),
+            counted,
+            count: random.number(),
+            errors: random.number(),
+            bytes: random.number(),
+            latencies: latencies.to_bytes(),
+        };
+        columns.push(&row.as_event());
+    }
+    columns.to_bytes(Class::Rollup, 0).bytes
 }
 
 /// What a block is made of.

@@ -4,6 +4,7 @@ pub mod block;
 pub mod json;
 pub mod record;
 pub mod snapshot;
+pub mod spool;
 pub mod text;
 
 use recorder_tests::synth::Random;

@@ -1,7 +1,7 @@
 //! Snapshots, taken apart into header, blocks and trailer and put together again with
 //! lengths and checksums that are right: behind them lies what is worth trying.
 
-use std::{cell::RefCell, collections::BTreeMap, path::Path};
+use std::{cell::RefCell, collections::BTreeMap};
 
 use recorder::{
     event::{Class, Kind, wire::KINDS_MAX},
@@ -11,6 +11,7 @@ use recorder::{
 use recorder_tests::synth::{Random, Synth};
 
 use super::{block, edge, json};
+use crate::targets::recovery::memory_folder;
 
 // As FORMAT.md has them: not taken from the reader that is tried.
 const HEADER: u32 = 0x184D_2A50;
@@ -22,9 +23,9 @@ const ZSTD: u32 = 0xFD2F_B528;
 
 /// A frame of the file.
 #[derive(Clone, Debug)]
-enum Part {
-    /// The header's JSON.
-    Header(Vec<u8>),
+pub(super) enum Part {
+    /// The header's JSON, and the version of the format it is of.
+    Header(Vec<u8>, u32),
     /// A block before compression, and what the index says of it where that is not
     /// what it is.
     Block(Vec<u8>, Option<Box<Entry>>),
@@ -36,7 +37,7 @@ enum Part {
 
 /// What the index says of a block.
 #[derive(Clone, Debug)]
-struct Entry {
+pub(super) struct Entry {
     raw_bytes: u32,
     class: u8,
     cpu: u16,
@@ -54,7 +55,17 @@ thread_local! {
 /// Different files that begin a series of changes.
 const FILES_MAX: u64 = 40;
 
-/// A small snapshot of random events, or the sample that has something of everything.
+/// Files that earlier versions wrote. The second is long: some of its blocks are taken.
+const OLD: [&[u8]; 2] = [
+    include_bytes!("../../../golden/v1/sample.kfr"),
+    include_bytes!("../../../golden/v2/aarch64.kfr"),
+];
+
+/// The longest block, before compression, that is taken of them.
+const OLD_BLOCK_BYTES_MAX: usize = 6 << 10;
+
+/// A small snapshot of random events, the sample that has something of everything, or
+/// what earlier versions wrote.
 pub fn make(random: &mut Random) -> Vec<u8> {
     let number = random.below(FILES_MAX);
     FILES.with_borrow_mut(|files| files.entry(number).or_insert_with(|| written(number)).clone())
@@ -62,6 +73,11 @@ pub fn make(random: &mut Random) -> Vec<u8> {
 
 fn written(number: u64) -> Vec<u8> {
     let mut random = Random::new(number);
+    match number {
+        1 => return OLD[0].to_vec(),
+        2..6 => return some_of_old(&mut random),
+        _ => {}
+    }
     let mut synth = if number == 0 {
         Synth::sample()
     } else {
@@ -69,14 +85,42 @@ fn written(number: u64) -> Vec<u8> {
         Synth::random(number, 1 + random.below(3) as u16, events)
     };
     synth.header.boot_id = format!("{:x}", random.next_u64());
-    // The writer makes a file durable, which takes longer than all the rest: one that
-    // needs no disk.
-    let directory = Path::new("/dev/shm");
-    let directory = if directory.is_dir() { directory.to_path_buf() } else { std::env::temp_dir() };
-    let path = synth.write(&directory);
+    // The writer makes a file durable, which takes longer than all the rest.
+    let path = synth.write(&memory_folder());
     let bytes = std::fs::read(&path).unwrap_or_default();
     let _ = std::fs::remove_file(path);
-    bytes
+    if random.one_in(2) { with_rollups(&mut random, &bytes) } else { bytes }
+}
+
+/// The file with counts of the last hour, before its end.
+fn with_rollups(random: &mut Random, file: &[u8]) -> Vec<u8> {
+    let mut parts = parts_of(file);
+    let end = parts.iter().rposition(|part| matches!(part, Part::Trailer(_)));
+    let end = end.unwrap_or(parts.len());
+    parts.truncate(end);
+    parts.extend([Part::Block(block::make_rollups(random), None), Part::Trailer(None)]);
+    render(&parts)
+}
+
+/// Blocks of earlier layouts, before compression.
+pub(super) fn old_blocks() -> impl Iterator<Item = Vec<u8>> {
+    OLD.into_iter().flat_map(parts_of).filter_map(|part| match part {
+        Part::Block(raw, _) if raw.len() <= OLD_BLOCK_BYTES_MAX => Some(raw),
+        _ => None,
+    })
+}
+
+/// The header of a file of version 2 and a few of its blocks.
+fn some_of_old(random: &mut Random) -> Vec<u8> {
+    let is_kept = |part: &Part, random: &mut Random| match part {
+        Part::Block(raw, _) => raw.len() <= OLD_BLOCK_BYTES_MAX && random.one_in(8),
+        Part::Header(..) => true,
+        _ => false,
+    };
+    let mut parts = parts_of(OLD[1]);
+    parts.retain(|part| is_kept(part, random));
+    parts.push(Part::Trailer(None));
+    render(&parts)
 }
 
 fn half(bytes: &[u8], at: usize) -> Option<u32> {
@@ -84,7 +128,7 @@ fn half(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// Takes a file apart; what is not understood is kept as it is.
-fn parts_of(mut bytes: &[u8]) -> Vec<Part> {
+pub(super) fn parts_of(mut bytes: &[u8]) -> Vec<Part> {
     let mut parts = Vec::new();
     while let Some(magic) = half(bytes, 0) {
         let length = if magic == ZSTD {
@@ -99,7 +143,9 @@ fn parts_of(mut bytes: &[u8]) -> Vec<Part> {
         bytes = rest;
         let payload = || frame.get(20..).unwrap_or_default().to_vec();
         match magic {
-            HEADER => parts.push(Part::Header(payload())),
+            HEADER => {
+                parts.push(Part::Header(payload(), half(frame, 12).unwrap_or(FORMAT_VERSION)));
+            }
             TRAILER => parts.push(Part::Trailer(Some(payload()))),
             // They are made new.
             INDEX | SEEK_TABLE => {}
@@ -144,22 +190,69 @@ impl Entry {
             _ => self.kinds[random.below(KINDS_MAX as u64) as usize] = edge(random) as u32,
         }
     }
+
+    /// As the index of a file of this version has it, without its place and its checksum.
+    fn put(&self, index: &mut Vec<u8>, version: u32) {
+        // Version 1 does not say how many kinds it counts.
+        let (said, kinds) = if version < 2 { (0, 16) } else { (KINDS_MAX as u8, KINDS_MAX) };
+        index.extend([self.class, said]);
+        index.extend(self.cpu.to_le_bytes());
+        index.extend(self.first_ns.to_le_bytes());
+        index.extend(self.last_ns.to_le_bytes());
+        if version >= 3 {
+            index.extend(self.present.threads.to_le_bytes());
+            index.extend(self.present.calls.to_le_bytes());
+        }
+        self.kinds.iter().take(kinds).for_each(|count| index.extend(count.to_le_bytes()));
+    }
 }
 
-fn skippable(magic: u32, tag: &[u8; 4], payload: &[u8]) -> Vec<u8> {
+fn skippable(magic: u32, tag: &[u8; 4], payload: &[u8], version: u32) -> Vec<u8> {
     let mut frame = magic.to_le_bytes().to_vec();
     frame.extend((payload.len() as u32 + 12).to_le_bytes());
     frame.extend(tag);
-    frame.extend(FORMAT_VERSION.to_le_bytes());
+    frame.extend(version.to_le_bytes());
     frame.extend(crc32c::crc32c(payload).to_le_bytes());
     frame.extend(payload);
     frame
+}
+
+fn version_of(parts: &[Part]) -> u32 {
+    let mut versions = parts.iter().filter_map(|part| match part {
+        Part::Header(_, version) => Some(*version),
+        _ => None,
+    });
+    versions.next().unwrap_or(FORMAT_VERSION)
+}
+
+fn compressed(raw: &[u8]) -> Vec<u8> {
+    recorder::window::compress(&raw.to_vec().into()).to_vec()
+}
+
+/// The frames one after the other, as a part of a spool has them: no index, no seek table.
+pub(super) fn frames_of(parts: &[Part]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for part in parts {
+        match part {
+            Part::Header(text, version) => {
+                file.extend(skippable(HEADER, b"KFRH", text, *version));
+            }
+            Part::Block(raw, _) => file.extend(compressed(raw)),
+            Part::Trailer(text) => {
+                let text = text.as_deref().unwrap_or_default();
+                file.extend(skippable(TRAILER, b"KFRT", text, FORMAT_VERSION));
+            }
+            Part::Other(bytes) => file.extend(bytes),
+        }
+    }
+    file
 }
 
 /// The file of these parts, with an index and a seek table that are right.
 fn render(parts: &[Part]) -> Vec<u8> {
     let (mut file, mut index, mut table) = (Vec::new(), Vec::new(), Vec::new());
     let mut trailer = Trailer::default();
+    let version = version_of(parts);
     let mut push = |file: &mut Vec<u8>, frame: Vec<u8>, raw: u32| {
         table.extend((frame.len() as u32).to_le_bytes());
         table.extend(raw.to_le_bytes());
@@ -167,9 +260,11 @@ fn render(parts: &[Part]) -> Vec<u8> {
     };
     for part in parts {
         match part {
-            Part::Header(payload) => push(&mut file, skippable(HEADER, b"KFRH", payload), 0),
+            Part::Header(text, version) => {
+                push(&mut file, skippable(HEADER, b"KFRH", text, *version), 0);
+            }
             Part::Block(raw, said) => {
-                let frame = recorder::window::compress(&raw.clone().into()).to_vec();
+                let frame = compressed(raw);
                 let entry = said.as_deref().cloned().or_else(|| Entry::of(raw));
                 let entry = entry.unwrap_or(Entry {
                     raw_bytes: raw.len() as u32,
@@ -184,21 +279,15 @@ fn render(parts: &[Part]) -> Vec<u8> {
                 index.extend((frame.len() as u32).to_le_bytes());
                 index.extend(entry.raw_bytes.to_le_bytes());
                 index.extend(crc32c::crc32c(&frame).to_le_bytes());
-                index.extend([entry.class, KINDS_MAX as u8]);
-                index.extend(entry.cpu.to_le_bytes());
-                index.extend(entry.first_ns.to_le_bytes());
-                index.extend(entry.last_ns.to_le_bytes());
-                index.extend(entry.present.threads.to_le_bytes());
-                index.extend(entry.present.calls.to_le_bytes());
-                entry.kinds.iter().for_each(|count| index.extend(count.to_le_bytes()));
+                entry.put(&mut index, version);
                 count(&mut trailer, &entry, frame.len());
                 push(&mut file, frame, raw.len() as u32);
             }
             Part::Trailer(said) => {
                 let own = serde_json::to_vec(&trailer).unwrap_or_default();
-                push(&mut file, skippable(INDEX, b"KFRI", &index), 0);
+                push(&mut file, skippable(INDEX, b"KFRI", &index, version), 0);
                 let said = said.as_ref().unwrap_or(&own);
-                push(&mut file, skippable(TRAILER, b"KFRT", said), 0);
+                push(&mut file, skippable(TRAILER, b"KFRT", said, version), 0);
             }
             Part::Other(bytes) => push(&mut file, bytes.clone(), 0),
         }
@@ -232,6 +321,18 @@ pub fn mutate(random: &mut Random, file: &mut Vec<u8>) {
     if parts.is_empty() || random.one_in(6) {
         return super::bytes(random, file);
     }
+    change(random, &mut parts);
+    *file = render(&parts);
+    if random.one_in(10) {
+        super::bytes(random, file);
+    }
+}
+
+/// Changes one of the parts, or where it stands.
+pub(super) fn change(random: &mut Random, parts: &mut Vec<Part>) {
+    if parts.is_empty() {
+        return;
+    }
     // The header comes first, and says the most: as often as all blocks together.
     let last = if random.one_in(2) { 1 } else { parts.len() as u64 };
     let at = random.below(last) as usize;
@@ -249,14 +350,11 @@ pub fn mutate(random: &mut Random, file: &mut Vec<u8>) {
             parts.swap(at, other);
         }
         3 => {
-            let raw = block::make(random);
+            let raw =
+                if random.one_in(6) { block::make_rollups(random) } else { block::make(random) };
             parts.insert(at, Part::Block(raw, None));
         }
         _ => part(random, &mut parts[at]),
-    }
-    *file = render(&parts);
-    if random.one_in(10) {
-        super::bytes(random, file);
     }
 }
 
@@ -268,10 +366,10 @@ pub fn smaller(file: &[u8]) -> Vec<Vec<u8>> {
         let mut without = parts.clone();
         without.remove(at);
         smaller.push(render(&without));
-        if let Part::Header(text) = &parts[at] {
+        if let Part::Header(text, version) = &parts[at] {
             for text in json::smaller(text) {
                 let mut with = parts.clone();
-                with[at] = Part::Header(text);
+                with[at] = Part::Header(text, *version);
                 smaller.push(render(&with));
             }
         }
@@ -280,9 +378,13 @@ pub fn smaller(file: &[u8]) -> Vec<Vec<u8>> {
     smaller
 }
 
-fn part(random: &mut Random, part: &mut Part) {
+/// Changes one part.
+pub(super) fn part(random: &mut Random, part: &mut Part) {
     match part {
-        Part::Header(text) | Part::Trailer(Some(text)) => {
+        Part::Header(_, version) if random.one_in(40) => {
+            *version = random.below(u64::from(FORMAT_VERSION) + 2) as u32;
+        }
+        Part::Header(text, _) | Part::Trailer(Some(text)) => {
             if random.one_in(4) {
                 if let Part::Trailer(said) = part {
                     *said = None;

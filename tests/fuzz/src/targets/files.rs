@@ -10,12 +10,15 @@ use std::{
     path::PathBuf,
 };
 
+use clap::ValueEnum as _;
 use recorder::{
+    cli::{write_info, write_info_json},
     event::syscall::Abi,
-    export::{Exporter, JsonLines, Text},
+    export::{Exporter, JsonLines, Text, rfc3339},
     replay::replay,
     rollup::{Latencies, blocks_of_rows},
     snapshot::{SnapshotReader, verify},
+    state::{HostState, What},
 };
 
 use crate::{met, met_error};
@@ -32,7 +35,7 @@ thread_local! {
 }
 
 /// A path behind which the input lies.
-fn path_of(input: &[u8]) -> PathBuf {
+pub(super) fn path_of(input: &[u8]) -> PathBuf {
     SCRATCH.with_borrow_mut(|scratch| {
         let file = scratch.get_or_insert_with(|| {
             let flags = rustix::fs::MemfdFlags::CLOEXEC;
@@ -75,6 +78,7 @@ pub fn snapshot(input: &[u8]) {
     }
     for row in blocks_of_rows(&reader).filter_map(Result::ok).flatten() {
         let latencies = Latencies::from_bytes(&row.latencies);
+        assert!(!rfc3339(reader.header().clock.wall_ns(row.start_ns)).is_empty());
         met(("row", row.counted.name(Abi::X86_64).len(), latencies.below_ns(500).is_some()));
     }
     let verdict = verify(reader.path(), &mut |_, _| {}).expect("it was opened a moment ago");
@@ -84,6 +88,19 @@ pub fn snapshot(input: &[u8]) {
     assert!(!is_whole || reader.trailer().is_some(), "whole, and has no end");
     // What was read can be written.
     serde_json::to_vec(reader.header()).expect("a header is JSON");
+    told(&reader);
+}
+
+/// What `recorder info` says of it.
+fn told(reader: &SnapshotReader) {
+    let (mut text, mut json) = (Vec::new(), Vec::new());
+    write_info(reader, &mut text).expect("there is room in memory");
+    let text = String::from_utf8(text).expect("it is UTF-8");
+    let is_obeyed = |c: char| c.is_control() && c != '\n';
+    assert!(!text.contains(is_obeyed), "a terminal would obey {text:?}");
+    text.lines().for_each(|line| met(("info", line.split(' ').next().unwrap_or_default())));
+    write_info_json(reader, &mut json).expect("there is room in memory");
+    serde_json::from_slice::<serde_json::Value>(&json).expect("it is JSON");
 }
 
 trait Ilog2 {
@@ -148,4 +165,31 @@ pub fn replayed(input: &[u8]) {
     });
     assert_eq!((lines.lines, objects.lines), (events, events));
     done.damage.iter().for_each(|damage| met_error("damage", damage));
+}
+
+/// The host as it was at its moments: processes, files, sockets.
+pub fn state(input: &[u8]) {
+    let Some(reader) = opened(input) else { return };
+    let header = reader.header();
+    let middle_ns = header.window.start_ns.midpoint(header.window.end_ns);
+    for at_ns in [0, middle_ns, u64::MAX] {
+        let (host, done) = HostState::at(&reader, at_ns, &mut |_| {});
+        done.damage.iter().for_each(|damage| met_error("damage", damage));
+        met(("at", host.processes.len().checked_ilog2(), host.processes.uncertain_ns() == 0));
+        for what in What::value_variants() {
+            let (mut table, mut objects) = (Vec::new(), Vec::new());
+            host.write_text(*what, header.clock, &mut table).expect("there is room in memory");
+            let table = String::from_utf8(table).expect("a table is UTF-8");
+            let is_obeyed = |c: char| c.is_control() && c != '\n';
+            assert!(!table.contains(is_obeyed), "a terminal would obey {table:?}");
+            host.write_json(*what, header.clock, &mut objects).expect("there is room in memory");
+            let rows = objects.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let mut count = 0u32;
+            for row in rows {
+                serde_json::from_slice::<serde_json::Value>(row).expect("a row is JSON");
+                count += 1;
+            }
+            met((*what as u8, count.ilog2_or_zero()));
+        }
+    }
 }

@@ -4,8 +4,10 @@ use std::{io::Write as _, path::Path, sync::LazyLock};
 
 use recorder::{
     config::{ConfigError, RecorderConfig, Settings},
-    context::{Stat, parse_stat},
-    event::syscall::Abi,
+    context::{
+        SOCKET_TABLES, Stat, parse_credentials, parse_open_flags, parse_sockets, parse_stat,
+    },
+    event::{File, file, syscall::Abi, wire::FileHead},
     probe::{KernelTypes, parse_call},
     trigger::rule::parse_pressure,
 };
@@ -222,7 +224,13 @@ pub fn pressure(input: &[u8]) {
     met(("fired", fired.min(4)));
 }
 
-const PROC_WORDS: [&str; 16] = [
+const PROC_WORDS: [&str; 22] = [
+    "Uid:\t0\t1000\t0\t0\n",
+    "Gid:\t0\t0\t0\t0\n",
+    "flags:\t02100002\n",
+    "0100007F:1F90",
+    "00000000000000000000000001000000:0050",
+    "@",
     "(",
     ")",
     ") S ",
@@ -241,9 +249,18 @@ const PROC_WORDS: [&str; 16] = [
     "0 0x3 0x7ffe1000 0x1 0x0 0x0 0x0 0x7ffe0ff8 0x7f0000001000",
 ];
 
-/// A line of `stat` or `syscall`.
+/// A line of `stat` or `syscall`, of what a file was opened with, who a process runs as,
+/// or of a socket.
 pub fn make_proc(random: &mut Random) -> Vec<u8> {
     let lines = [
+        "pos:\t0\nflags:\t02100002\nmnt_id:\t9\n",
+        "Name:\tsh\nUid:\t0\t1000\t0\t0\nGid:\t0\t0\t0\t0\n",
+        "   0: 0100007F:1F90 0200000A:C350 01 0:0 00:0 00 1000 0 4711 1 0 100\n",
+        "1: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 0:0 00:0 \
+         0 0 0 12 1 0\n",
+        "0000000000000000: 00000002 00000000 00010000 0001 01 33 /run/a b\n",
+        "0: 2 0 0 0002 01 34 @name\n",
+        "ffff8 16 1 00000440 0 0 0 2 0 17000\n",
         "42 (a) (b c) S 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0",
         "0 0x3 0x7ffe1000 0x1 0x0 0x0 0x0 0x7ffe0ff8 0x7f0000001000\n",
         "-1 0x7ffe 0x7f00\n",
@@ -257,17 +274,34 @@ pub fn mutate_proc(random: &mut Random, text: &mut Vec<u8>) {
     mutate::text::mutate(random, text, &PROC_WORDS);
 }
 
-/// `/proc/PID/stat` and `/proc/PID/syscall`.
+/// `/proc/PID/stat`, `syscall`, `status`, `fdinfo` and `net`.
 pub fn proc(input: &[u8]) {
+    sockets(input);
+    met(("credentials", parse_credentials(input).is_some()));
     if let Some(Stat { comm, ppid, start_ticks, .. }) = parse_stat(input) {
         assert!(comm.len() <= recorder::context::COMM_LENGTH_MAX);
         met(("stat", comm.len().min(2), ppid > 0, start_ticks.checked_ilog2()));
     }
-    if let Ok(text) = std::str::from_utf8(input)
-        && let Some((nr, args)) = parse_call(text)
-    {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    met(("flags", parse_open_flags(text).map(u32::count_ones)));
+    if let Some((nr, args)) = parse_call(text) {
         assert!(nr >= 0);
         met(("call", nr > 0, args.iter().filter(|arg| **arg > 0).count()));
+    }
+}
+
+/// The files of `/proc/PID/net`: what they say of a socket can be kept and told.
+fn sockets(input: &[u8]) {
+    for table in SOCKET_TABLES {
+        for (inode, (head, addresses)) in parse_sockets(table, input) {
+            let name = format!("socket:[{inode}]");
+            let socket = Some((head, addresses.as_slice()));
+            let kept = file::describe(FileHead::default(), name.as_bytes(), socket);
+            let socket = File::first(&kept).and_then(|file| file.socket());
+            let name = socket.map(|socket| socket.name(inode)).unwrap_or_default();
+            assert!(!name.is_empty(), "a socket of {table} has no name");
+            met((table, head.state, addresses.len().min(64)));
+        }
     }
 }
 

@@ -5,16 +5,18 @@ pub mod canary;
 #[cfg(feature = "capture")]
 pub mod doors;
 pub mod files;
+pub mod groups;
 #[cfg(feature = "capture")]
 pub mod host;
 pub mod privacy;
 pub mod records;
+pub mod recovery;
 pub mod words;
 
 use crate::{MEMORY_BYTES_MAX, Target, mutate};
 
 /// The longest input, where a target does not say otherwise.
-const BYTES_MAX: usize = 64 << 10;
+pub const BYTES_MAX: usize = 64 << 10;
 
 /// What a message may take, however long it is: it has at most 65,536 values, and the
 /// dearest are maps of one entry, for which the library takes 640 bytes each. One
@@ -34,6 +36,11 @@ const PLAIN: Target = Target {
     memory_bytes_max: MEMORY_BYTES_MAX,
     is_canary: false,
 };
+
+/// The target of a name.
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
@@ -58,7 +65,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "snapshot",
-        about: "a file: header, index, seek table, trailer, every block, or what is left of it",
+        about: "a file: header, index, trailer, blocks, counts, or what is left of it; info, verify",
         run: files::snapshot,
         make: mutate::snapshot::make,
         mutate: mutate::snapshot::mutate,
@@ -72,6 +79,52 @@ pub const TARGETS: &[Target] = &[
         make: mutate::snapshot::make,
         mutate: mutate::snapshot::mutate,
         smaller: mutate::snapshot::smaller,
+        ..PLAIN
+    },
+    Target {
+        name: "state",
+        about: "the host of a file at its moments: processes, open files, sockets",
+        run: files::state,
+        make: mutate::snapshot::make,
+        mutate: mutate::snapshot::mutate,
+        smaller: mutate::snapshot::smaller,
+        ..PLAIN
+    },
+    Target {
+        name: "recover",
+        about: "what is whole of a damaged file, which makes one that is whole",
+        run: recovery::recovered,
+        make: mutate::snapshot::make,
+        mutate: mutate::snapshot::mutate,
+        smaller: mutate::snapshot::smaller,
+        ..PLAIN
+    },
+    Target {
+        name: "spool",
+        about: "the files of a spool, which make a snapshot that is whole",
+        run: recovery::spooled,
+        make: mutate::spool::make,
+        mutate: mutate::spool::mutate,
+        smaller: mutate::spool::smaller,
+        ..PLAIN
+    },
+    Target {
+        name: "scrub",
+        about: "a file without its secrets, which is whole and has as many events",
+        run: recovery::scrubbed,
+        make: mutate::snapshot::make,
+        mutate: mutate::snapshot::mutate,
+        smaller: mutate::snapshot::smaller,
+        ..PLAIN
+    },
+    Target {
+        name: "cgroup",
+        about: "paths of control groups: container, pod, unit",
+        run: groups::groups,
+        make: groups::make,
+        mutate: groups::mutate,
+        bytes_max: 24 << 10,
+        memory_bytes_max: 2 << 20,
         ..PLAIN
     },
     Target {
@@ -117,7 +170,7 @@ pub const TARGETS: &[Target] = &[
     #[cfg(feature = "capture")]
     Target {
         name: "proc",
-        about: "what /proc says of a thread: stat, syscall",
+        about: "what /proc says of a thread: stat, syscall, status, fdinfo, net",
         run: host::proc,
         make: host::make_proc,
         mutate: host::mutate_proc,
@@ -236,6 +289,26 @@ pub const TARGETS: &[Target] = &[
         name: "canary-slow",
         about: "does not end for some records",
         run: canary::is_slow,
+        make: mutate::record::make,
+        mutate: mutate::record::mutate,
+        mend: mutate::record::mend,
+        is_canary: true,
+        ..PLAIN
+    },
+    Target {
+        name: "canary-waits",
+        about: "waits for nothing for some records",
+        run: canary::waits,
+        make: mutate::record::make,
+        mutate: mutate::record::mutate,
+        mend: mutate::record::mend,
+        is_canary: true,
+        ..PLAIN
+    },
+    Target {
+        name: "canary-threads",
+        about: "has threads that take memory for some records",
+        run: canary::threads_take_memory,
         make: mutate::record::make,
         mutate: mutate::record::mutate,
         mend: mutate::record::mend,

@@ -3,7 +3,7 @@
 use recorder::{
     clock::ClockAnchor,
     context::Processes,
-    decode::decode,
+    decode::{Keys, Sequence, decode},
     event::{ATTACHMENTS_MAX, Class, Event, NUMBERS_MAX, syscall::Abi},
     export::{Exporter as _, JsonLines, Text},
     window::codec::{Columns, DecodedBlock, EVENTS_MAX, RAW_BYTES_MAX},
@@ -14,10 +14,11 @@ use crate::{met, met_error};
 
 /// A record: whatever it is, it can be classed, folded, put into a block and printed.
 pub fn record(input: &[u8]) {
-    let (event, _) = match decode(input, 3) {
+    let (event, sequence) = match decode(input, 3) {
         Ok(decoded) => decoded,
         Err(error) => return met_error("decode", &error),
     };
+    again(input, &event, sequence);
     let (numbers, attached) = (event.numbers().len(), event.attached().len());
     assert!(numbers <= NUMBERS_MAX && attached <= ATTACHMENTS_MAX);
     let class = Class::of(&event, Abi::X86_64);
@@ -29,6 +30,14 @@ pub fn record(input: &[u8]) {
     let mut processes = Processes::default();
     processes.apply(&event, Abi::X86_64);
     printed(&event, &processes);
+}
+
+/// The short way of a call that comes again reads what the long way reads.
+fn again(input: &[u8], event: &Event<'_>, sequence: Sequence) {
+    let Some((_, call)) = Keys::default().split(input) else { return };
+    met("again");
+    let read = (call.sequence, call.ts_ns, call.ret, call.dur_ns);
+    assert_eq!(read, (sequence, event.ts_ns, event.number(1), event.number(2)));
 }
 
 fn printed(event: &Event<'_>, processes: &Processes) {
