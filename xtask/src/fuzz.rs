@@ -88,7 +88,8 @@ fn program() -> Result<Command> {
     Ok(command)
 }
 
-fn seed_of_the_clock() -> Result<u64> {
+/// A seed nobody asked for, said so that it can be given again.
+pub(crate) fn seed_of_the_clock() -> Result<u64> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seed = now.context("the clock is before 1970")?.as_secs();
     println!("seed {seed}");

@@ -87,6 +87,14 @@ pub(crate) const VM: &[Program] = &[
     program("busybox", "busybox-static", "its init and shell, without shared libraries"),
 ];
 
+/// What `cargo xtask vm --power-cut` runs on this side besides.
+pub(crate) const VM_POWER_CUT: &[Program] = &[
+    program("mkfs.ext4", "e2fsprogs", "a disk with ext4"),
+    program("mkfs.xfs", "xfsprogs", "a disk with XFS"),
+    program("mount", "mount", "a look at what is left on a disk"),
+    program("xz", "xz-utils", "modules of kernels are compressed"),
+];
+
 /// What `cargo xtask vm --aarch64` runs on this side.
 pub(crate) const VM_AARCH64: &[Program] = &[
     program("qemu-system-aarch64", "qemu-system-arm", "the virtual machine"),

@@ -32,10 +32,10 @@ pub(crate) const FILE_ENDS: &str = "recorder-vm: file ends";
 const FILE_LINES_MAX: usize = 4_096;
 
 /// Emulation is about ten times slower than the machine it runs on.
-const RUN_MAX: Duration = Duration::from_secs(30 * 60);
+pub(crate) const RUN_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// The longest a healthy machine is silent: one slow test.
-const SILENCE_MAX: Duration = Duration::from_secs(5 * 60);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// What the kernel prints when it is, or soon will be, broken. A test that
 /// passes while this appears has not passed.
@@ -52,20 +52,24 @@ const BROKEN: &[&str] = &[
 /// Runs the machine that `command` starts until it is off, and judges it. Answers the
 /// lines of a file it printed.
 pub(crate) fn boot(command: &mut Command) -> Result<Vec<String>> {
-    let line = process::shell_line(command);
     let start = Instant::now();
-    let mut child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
-    let stdout = child.stdout.take().context("qemu has no standard output")?;
-    let machine = Machine { child };
-
+    let (machine, lines) = power_on(command)?;
     let mut verdict = Verdict::default();
-    watch(&read_lines(stdout), &mut verdict)?;
+    watch(&lines, &mut verdict)?;
     // Before the verdict: it must be gone whatever it said.
     drop(machine);
     let file = std::mem::take(&mut verdict.file);
     verdict.judge()?;
     println!("== {:.1} s in the machine", start.elapsed().as_secs_f64());
     Ok(file)
+}
+
+/// Starts the machine that `command` is. Answers what it prints, line by line.
+pub(crate) fn power_on(command: &mut Command) -> Result<(Machine, mpsc::Receiver<String>)> {
+    let line = process::shell_line(command);
+    let mut child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
+    let stdout = child.stdout.take().context("qemu has no standard output")?;
+    Ok((Machine { child }, read_lines(stdout)))
 }
 
 /// A machine with this kernel and file system.
@@ -86,7 +90,7 @@ pub(crate) fn qemu(kernel: &Path, initramfs: &Path) -> Command {
 }
 
 /// Dropped, the plug is pulled.
-struct Machine {
+pub(crate) struct Machine {
     child: Child,
 }
 
@@ -133,6 +137,11 @@ fn watch(lines: &mpsc::Receiver<String>, verdict: &mut Verdict) -> Result<()> {
     }
 }
 
+/// Whether the kernel says with this line that something is wrong with it.
+pub(crate) fn is_broken(line: &str) -> bool {
+    BROKEN.iter().any(|sign| line.contains(sign))
+}
+
 /// What is known from the lines so far.
 #[derive(Default)]
 struct Verdict {
@@ -157,7 +166,7 @@ impl Verdict {
             return true;
         }
         self.started |= line.contains(STARTED);
-        if self.broken.is_none() && BROKEN.iter().any(|sign| line.contains(sign)) {
+        if self.broken.is_none() && is_broken(line) {
             self.broken = Some(line.to_owned());
         }
         if let Some((_, code)) = line.split_once(FINISHED) {

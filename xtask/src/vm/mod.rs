@@ -3,7 +3,8 @@
 //! Nothing is installed into the kernel of this machine and no image is needed:
 //! a kernel package of Debian is unpacked ([`kernel`]), the test binary with what
 //! it needs becomes the initial file system ([`initramfs`]), and qemu runs both
-//! under software emulation ([`machine`]).
+//! under software emulation ([`machine`]). [`power_cut`] takes the power away from such
+//! machines, [`aarch64`] takes a file from one of another architecture.
 
 use std::{
     env, fs,
@@ -14,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    process,
+    fuzz, process,
     programs::{self, Program},
     setup,
     toolchain::find_program,
@@ -25,6 +26,8 @@ mod aarch64;
 mod initramfs;
 mod kernel;
 mod machine;
+mod modules;
+mod power_cut;
 
 use initramfs::Initramfs;
 
@@ -43,6 +46,19 @@ pub(crate) struct Options {
     /// Instead, record a small snapshot under Debian's arm64 kernel into FILE
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "filter", "full"])]
     aarch64: Option<PathBuf>,
+    /// Instead, cut the power of machines N times on each file system, and check what their
+    /// disks have
+    #[arg(long, value_name = "N", conflicts_with_all = ["filter", "full", "aarch64"])]
+    power_cut: Option<usize>,
+    /// Only on this file system
+    #[arg(long, value_name = "NAME", requires = "power_cut")]
+    file_system: Option<power_cut::FileSystem>,
+    /// Makes the moments of the cuts, and what each leaves. From the clock otherwise
+    #[arg(long, requires = "power_cut")]
+    seed: Option<u64>,
+    /// Also promise copies that nobody made durable: fails when none of them is lost
+    #[arg(long, requires = "power_cut")]
+    canary: bool,
 }
 
 /// Boots every kernel asked for and runs the kernel tests on it.
@@ -54,6 +70,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return aarch64::record(out);
     }
     let kernels = kernel::choose(&options.kernel)?;
+    if let Some(cuts) = options.power_cut {
+        let seed = options.seed.map_or_else(fuzz::seed_of_the_clock, Ok)?;
+        return power_cut::run(&power_cut::Order {
+            cuts,
+            seed,
+            file_system: options.file_system,
+            kernels,
+            canary: options.canary,
+        });
+    }
     setup::run(&setup::Options { tests: true, vm: true, ..setup::Options::default() })?;
     let folder = workspace::target_dir()?.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -199,8 +225,16 @@ mod tests {
 
     #[test]
     fn init_runs_the_tests_that_were_asked_for() {
-        let options =
-            Options { kernel: "all".into(), filter: Some("a b".into()), full: true, aarch64: None };
+        let options = Options {
+            kernel: "all".into(),
+            filter: Some("a b".into()),
+            full: true,
+            aarch64: None,
+            power_cut: None,
+            file_system: None,
+            seed: None,
+            canary: false,
+        };
         let script = init_script(&options);
         assert!(script.contains("\n/bin/kernel-tests --test-threads=1 'a b'\n"), "{script}");
         assert!(script.contains("\nexport RECORDER_TEST_FULL=1\n"), "{script}");
