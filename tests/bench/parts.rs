@@ -51,7 +51,7 @@ pub(crate) fn measure(
     let count = records.heads.len() as f64;
     let pass = |_| {
         let [bytes_ns, zstd_ns] = records.blocks();
-        // Taking them in makes the same blocks.
+        // Taking them in makes blocks of the same events, if not quite the same blocks.
         let intake_ns = records.intake().saturating_sub(bytes_ns + zstd_ns);
         [intake_ns, bytes_ns, zstd_ns].map(|ns| ns as f64 / count)
     };

@@ -102,9 +102,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let mut printer = Printer { header, native, arguments, is_begun: false };
         // Of a stretch that may go on in the next block.
         let mut kept: Vec<Row> = Vec::new();
-        for rows in blocks_of_rows(&reader) {
+        for rows in blocks_of_rows(&reader, is_wanted) {
             match rows {
-                Ok(rows) => kept.extend(rows.into_iter().filter(is_wanted)),
+                Ok(rows) => kept.extend(rows),
                 Err(error) => damage.push(error),
             }
             let last_ns = kept.iter().map(|row| row.start_ns).max().unwrap_or_default();
@@ -178,7 +178,7 @@ impl Printer<'_> {
     }
 
     fn heading(&self, first: &Row, out: &mut Out) -> io::Result<()> {
-        if self.arguments.format == RowFormat::Jsonl {
+        if !self.is_text() {
             return Ok(());
         }
         let host = printable(&self.header.host);
@@ -193,17 +193,21 @@ impl Printer<'_> {
     }
 
     fn stretch(&self, rows: &[Row], out: &mut Out) -> io::Result<()> {
+        if let Some(row) = rows.first().filter(|row| row.is_open && self.is_text()) {
+            let so_far_s = row.span_ns / 1_000_000_000;
+            writeln!(out, "# the minute that goes on, {so_far_s} s so far")?;
+        }
         let most = if self.arguments.top == 0 { usize::MAX } else { self.arguments.top };
         let (shown, left) = rows.split_at(most.min(rows.len()));
         for row in shown {
-            if self.arguments.format == RowFormat::Jsonl {
+            if self.is_text() {
+                line(self.header, self.native, row, out)?;
+            } else {
                 serde_json::to_writer(&mut *out, &object(self.header, self.native, row))?;
                 out.write_all(b"\n")?;
-            } else {
-                line(self.header, self.native, row, out)?;
             }
         }
-        if left.is_empty() || self.arguments.format == RowFormat::Jsonl {
+        if left.is_empty() || !self.is_text() {
             return Ok(());
         }
         let count: u64 = left.iter().map(|row| row.count).fold(0, u64::saturating_add);
@@ -212,11 +216,19 @@ impl Printer<'_> {
     }
 
     fn end(&self, out: &mut Out) -> io::Result<()> {
-        if self.is_begun || self.arguments.format == RowFormat::Jsonl {
+        if self.is_begun || !self.is_text() {
             return Ok(());
         }
         let host = printable(&self.header.host);
-        writeln!(out, "# {host}: no such counts, or no whole stretch of time yet: try --per 1m")
+        let hint = match self.arguments.per {
+            Per::Minute => "",
+            Per::Second | Per::TenSeconds => ", or no whole stretch of time yet: try without --per",
+        };
+        writeln!(out, "# {host}: no such counts{hint}")
+    }
+
+    fn is_text(&self) -> bool {
+        self.arguments.format == RowFormat::Text
     }
 }
 

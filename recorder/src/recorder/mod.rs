@@ -503,8 +503,8 @@ impl<S: RecordSource> Recorder<S> {
             ..
         } = self;
         let (own_pid, native) = (probes.own_pid(), self.native);
-        repeats.follow(masker.rules());
         source.drain(cpu, records_max, &mut |record| {
+            repeats.follow(masker.rules());
             let call = repeats.split(record);
             if let Some((key, call)) = &call
                 && let Some(places) = repeats.find(cpu, *key)

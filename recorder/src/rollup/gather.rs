@@ -1,6 +1,6 @@
 //! Counting while recording.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
@@ -217,28 +217,29 @@ pub struct RollupHealth {
     pub bytes: u64,
 }
 
-/// Counts events and keeps the rows of an hour.
+/// Counts events and keeps the rows of an hour. What changes seldom is shared by copies until
+/// it does, so that to make one for a dump costs the freeze little.
 #[derive(Clone)]
 pub struct Rollups {
     /// By place: whether a call answers with how many bytes it moved.
-    moves: Vec<bool>,
-    names: HashMap<u32, Name>,
+    moves: Arc<[bool]>,
+    names: Arc<HashMap<u32, Name>>,
     /// Processes that ended in this second, and in the one before: what they did last may be
     /// read later, from the ring of another CPU.
     ended: [HashSet<u32>; 2],
     /// Those that ended in these ten seconds: their names are forgotten at the end.
     gone: HashSet<u32>,
     /// What processes did in this minute that have ended, by their name, and how many.
-    named: HashMap<(Comm, u32), (Cell, u64)>,
+    named: Arc<HashMap<(Comm, u32), (Cell, u64)>>,
     kinds: [u64; KINDS_MAX],
     second: Second,
-    ten_seconds: Table,
-    minute: Table,
+    ten_seconds: Arc<Table>,
+    minute: Arc<Table>,
     second_ns: u64,
     ten_seconds_ns: u64,
     minute_ns: u64,
-    rows: Vec<Row>,
-    sealed: VecDeque<SealedBlock>,
+    rows: Arc<Vec<Row>>,
+    sealed: Arc<VecDeque<SealedBlock>>,
     bytes_max: u64,
     pairs_max: usize,
     /// Bytes of what changes slowly, at the last look.
@@ -251,23 +252,22 @@ impl Rollups {
     pub fn new(native: Abi, bytes_max: u64, baseline: &Processes) -> Rollups {
         let moves = |place| MOVING.contains(&&*Counted::Call(place).name(native));
         let names = baseline.iter().take(NAMES_MAX);
+        let names = names.map(|(tid, facts)| (tid, Name { since_ns: 0, comm: comm(&facts.comm) }));
         let mut rollups = Rollups {
             moves: (0..CALLS_MAX).map(moves).collect(),
-            names: names
-                .map(|(tid, facts)| (tid, Name { since_ns: 0, comm: comm(&facts.comm) }))
-                .collect(),
+            names: Arc::new(names.collect()),
             ended: Default::default(),
             gone: HashSet::new(),
-            named: HashMap::new(),
+            named: Arc::default(),
             kinds: [0; KINDS_MAX],
             second: Second::default(),
-            ten_seconds: Table::default(),
-            minute: Table::default(),
+            ten_seconds: Arc::default(),
+            minute: Arc::default(),
             second_ns: 0,
             ten_seconds_ns: 0,
             minute_ns: 0,
-            rows: Vec::new(),
-            sealed: VecDeque::new(),
+            rows: Arc::default(),
+            sealed: Arc::default(),
             bytes_max: 0,
             pairs_max: 0,
             held_bytes: 0,
@@ -346,13 +346,18 @@ impl Rollups {
         }
     }
 
+    fn minute(&mut self) -> &mut Table {
+        Arc::make_mut(&mut self.minute)
+    }
+
     /// Names a process, unless it has had a newer name.
     fn set_name(&mut self, pid: u32, since_ns: u64, comm: Comm) {
         let has_room = self.names.len() < NAMES_MAX;
-        match self.names.get_mut(&pid) {
+        let names = Arc::make_mut(&mut self.names);
+        match names.get_mut(&pid) {
             Some(name) if name.since_ns > since_ns => {}
             Some(name) => *name = Name { since_ns, comm },
-            None if has_room => drop(self.names.insert(pid, Name { since_ns, comm })),
+            None if has_room => drop(names.insert(pid, Name { since_ns, comm })),
             None => {}
         }
     }
@@ -384,22 +389,24 @@ impl Rollups {
         let ended = std::mem::take(&mut self.ended[1]);
         for (place, (pair, cell)) in cells.into_iter().enumerate() {
             if ended.contains(&pair.0) {
-                let mut whole = self.minute.cells.remove(&pair).unwrap_or_default();
+                let mut whole = self.minute().cells.remove(&pair).unwrap_or_default();
                 whole.merge(&cell);
                 self.sum_up(pair, &whole);
             } else {
-                self.minute.cell(pair, self.pairs_max).merge(&cell);
+                let pairs_max = self.pairs_max;
+                self.minute().cell(pair, pairs_max).merge(&cell);
             }
             if place < PER_SECOND {
                 self.row(stretch, pair, cell);
             } else {
-                self.ten_seconds.cell(pair, self.pairs_max).merge(&cell);
+                let pairs_max = self.pairs_max;
+                Arc::make_mut(&mut self.ten_seconds).cell(pair, pairs_max).merge(&cell);
             }
         }
-        self.ten_seconds.others.merge(&others);
-        self.minute.others.merge(&others);
+        Arc::make_mut(&mut self.ten_seconds).others.merge(&others);
+        self.minute().others.merge(&others);
         if !ended.is_empty() {
-            let gone = self.minute.cells.extract_if(|(pid, _), _| ended.contains(pid));
+            let gone = self.minute().cells.extract_if(|(pid, _), _| ended.contains(pid));
             let gone: Vec<(Pair, Cell)> = gone.collect();
             gone.into_iter().for_each(|(pair, cell)| self.sum_up(pair, &cell));
             self.gone.extend(ended);
@@ -415,13 +422,13 @@ impl Rollups {
     }
 
     fn end_ten_seconds(&mut self, now_ns: u64) {
-        let (cells, _) = self.ten_seconds.take();
+        let (cells, _) = Arc::make_mut(&mut self.ten_seconds).take();
         let stretch = (self.ten_seconds_ns, now_ns - self.ten_seconds_ns);
         for (pair, cell) in cells.into_iter().take(PER_TEN_SECONDS) {
             self.row(stretch, pair, cell);
         }
         for pid in self.gone.drain() {
-            self.names.remove(&pid);
+            Arc::make_mut(&mut self.names).remove(&pid);
         }
         self.ten_seconds_ns = now_ns;
         self.seal(now_ns);
@@ -434,7 +441,7 @@ impl Rollups {
     }
 
     fn minute_rows(&mut self, now_ns: u64) {
-        let (cells, others) = self.minute.take();
+        let (cells, others) = self.minute().take();
         let stretch = (self.minute_ns, now_ns - self.minute_ns);
         for (pair, cell) in cells {
             self.row(stretch, pair, cell);
@@ -442,13 +449,13 @@ impl Rollups {
         if others.count > 0 {
             self.push_row(stretch, 0, Comm::default(), Counted::Others, others);
         }
-        let mut named: Vec<_> = self.named.drain().collect();
+        let mut named: Vec<_> = Arc::make_mut(&mut self.named).drain().collect();
         named.sort_by_key(|((name, place), (cell, _))| {
             (std::cmp::Reverse(cell.count), *name, *place)
         });
         for ((name, place), (cell, ended)) in named {
             self.push_row(stretch, 0, name, Counted::Call(place), cell);
-            if let Some(row) = self.rows.last_mut() {
+            if let Some(row) = Arc::make_mut(&mut self.rows).last_mut() {
                 row.ended = ended;
             }
         }
@@ -459,9 +466,9 @@ impl Rollups {
         let name = self.name_of(pid);
         let most = NAMED_MAX.min(self.pairs_max);
         if self.named.len() >= most && !self.named.contains_key(&(name, place)) {
-            return self.minute.others.merge(cell);
+            return self.minute().others.merge(cell);
         }
-        let (sum, ended) = self.named.entry((name, place)).or_default();
+        let (sum, ended) = Arc::make_mut(&mut self.named).entry((name, place)).or_default();
         sum.merge(cell);
         *ended += 1;
     }
@@ -495,16 +502,17 @@ impl Rollups {
             latencies,
         };
         self.held_bytes += row.held_bytes();
-        self.rows.push(row);
+        Arc::make_mut(&mut self.rows).push(row);
     }
 
     /// Makes the rows a block.
     fn seal(&mut self, now_ns: u64) {
         let rows = std::mem::take(&mut self.rows);
-        self.sealed.extend(sealed_of(rows.iter().map(Row::as_event), Class::Rollup, 0));
+        let sealed = Arc::make_mut(&mut self.sealed);
+        sealed.extend(sealed_of(rows.iter().map(Row::as_event), Class::Rollup, 0));
         let oldest_ns = now_ns.saturating_sub(SPAN_NS);
-        while self.sealed.front().is_some_and(|block| block.meta.last_ns < oldest_ns) {
-            self.sealed.pop_front();
+        while sealed.front().is_some_and(|block| block.meta.last_ns < oldest_ns) {
+            sealed.pop_front();
         }
         self.fit();
     }
@@ -512,7 +520,9 @@ impl Rollups {
     /// Lets go of the oldest until the bound is kept.
     fn fit(&mut self) {
         self.look();
-        while self.held_bytes > self.bytes_max && self.sealed.pop_front().is_some() {
+        while self.held_bytes > self.bytes_max
+            && Arc::make_mut(&mut self.sealed).pop_front().is_some()
+        {
             self.look();
         }
     }
@@ -522,7 +532,7 @@ impl Rollups {
         let sealed = sealed + self.sealed.len() * size_of::<SealedBlock>();
         let rows: u64 = self.rows.iter().map(Row::held_bytes).sum();
         let names = self.names.capacity() * (size_of::<(u32, Name)>() + 1);
-        let tables = [&self.ten_seconds, &self.minute].map(Table::bytes);
+        let tables = [&self.ten_seconds, &self.minute].map(|table| table.bytes());
         let ended = self.ended.iter().chain([&self.gone]).map(HashSet::capacity).sum::<usize>() * 8;
         let named = self.named.capacity() * (size_of::<((Comm, u32), (Cell, u64))>() + 1);
         let held = sealed + names + ended + named;
@@ -539,16 +549,18 @@ impl Rollups {
     /// copy: blocks are shared, so to make one is cheap.
     pub fn into_rows(mut self, now_ns: u64) -> (Vec<SealedBlock>, Vec<Row>) {
         let (cells, others) = self.second.take();
+        let pairs_max = self.pairs_max;
         for (pair, cell) in cells {
-            self.minute.cell(pair, self.pairs_max).merge(&cell);
+            self.minute().cell(pair, pairs_max).merge(&cell);
         }
-        self.minute.others.merge(&others);
+        self.minute().others.merge(&others);
         let over = self.rows.len();
         if self.minute_ns < now_ns {
             self.minute_rows(now_ns);
         }
-        self.rows.iter_mut().skip(over).for_each(|row| row.is_open = true);
-        (self.sealed.into(), self.rows)
+        let mut rows = Arc::unwrap_or_clone(self.rows);
+        rows.iter_mut().skip(over).for_each(|row| row.is_open = true);
+        (Arc::unwrap_or_clone(self.sealed).into(), rows)
     }
 
     /// How it is doing.

@@ -9,6 +9,9 @@ const BUCKETS: usize = 32;
 pub struct Latencies([u32; BUCKETS]);
 
 impl Latencies {
+    /// The most bytes it takes: a number and a count of 32 bits for each bucket.
+    pub const BYTES_MAX: usize = BUCKETS * 6;
+
     /// Counts a duration.
     pub fn add(&mut self, dur_ns: u64) {
         let bucket = (dur_ns | 1).ilog2() as usize;

@@ -5,7 +5,8 @@
 //! all. A count is a [`Row`]: an event of kind `rollup`, so that rows are columns, compressed
 //! and read like events.
 //!
-//! Invariant: at most an eighth of the memory, whatever happens; what is summed up for want
+//! Invariant: at most an eighth of the memory, whatever happens, and beside it, while a dump
+//! makes the rows of the minute that goes on, a copy of its counts; what is summed up for want
 //! of room says so.
 
 mod gather;
@@ -15,7 +16,7 @@ use crate::{
     event::{
         Attached, Class, Event, Kind,
         syscall::{self, Abi},
-        wire::{CALLS_COMPAT, CALLS_MAX, flag},
+        wire::{CALLS_COMPAT, CALLS_MAX, COMM_BYTES, flag},
     },
     snapshot::{SnapshotError, SnapshotReader},
 };
@@ -123,19 +124,23 @@ impl Row {
         if event.kind != Kind::Rollup {
             return None;
         }
-        let bytes = |index| event.attachment(index).map(|it| it.bytes.to_vec()).unwrap_or_default();
+        // What a file says may be long, and stand in every row.
+        let bytes = |index, most| {
+            let attached = event.attachment(index).map(|it| it.bytes).unwrap_or_default();
+            attached.iter().take(most).copied().collect()
+        };
         Some(Row {
             start_ns: event.ts_ns,
             span_ns: event.number(0),
             is_open: event.has(flag::UNFINISHED),
             pid: event.pid,
-            comm: bytes(0),
+            comm: bytes(0, COMM_BYTES),
             counted: Counted::of(event.number(1))?,
             count: event.number(2),
             errors: event.number(3),
             bytes: event.number(4),
             ended: event.number(5),
-            latencies: bytes(1),
+            latencies: bytes(1, Latencies::BYTES_MAX),
         })
     }
 
@@ -144,15 +149,16 @@ impl Row {
     }
 }
 
-/// The rows of a snapshot, one block after the other; what is damaged is an error. Rows of one
-/// length of time are in its order.
+/// The rows of a snapshot that are wanted, one block after the other; what is damaged is an
+/// error. Rows of one length of time are in its order.
 pub fn blocks_of_rows(
     reader: &SnapshotReader,
+    is_wanted: impl Fn(&Row) -> bool,
 ) -> impl Iterator<Item = Result<Vec<Row>, SnapshotError>> {
     let entries = reader.blocks().iter().filter(|entry| entry.meta.class == Class::Rollup);
-    entries.map(|entry| {
+    entries.map(move |entry| {
         let block = reader.block(entry)?;
-        Ok(block.events().filter_map(|event| Row::of(&event)).collect())
+        Ok(block.events().filter_map(|event| Row::of(&event)).filter(&is_wanted).collect())
     })
 }
 

@@ -11,15 +11,18 @@
 mod block;
 pub mod codec;
 mod misses;
+mod open;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use codec::{BlockMeta, Columns, DecodedBlock, KnownAs};
+use codec::{BlockMeta, Columns, DecodedBlock};
 use misses::Misses;
+use open::{ASK_EVERY, Open};
 
 pub use block::{
     Block, COMPRESSION_LEVEL, HandedBlock, SealedBlock, blocks_of, compress, compress_at, sealed_of,
 };
+pub use open::Place;
 
 use crate::{
     context::Processes,
@@ -155,37 +158,6 @@ fn fold_up_to(
     rest.map(Block::Sealed).collect()
 }
 
-/// Events between two sealings.
-#[derive(Default)]
-struct Open {
-    columns: Columns,
-    /// How many came before it.
-    number: u64,
-    /// What the columns held when it was last asked.
-    held_bytes: u64,
-}
-
-impl Open {
-    /// The columns as they are, and what is counted of them; `next` takes their place.
-    fn replace(&mut self, next: Columns) -> (Columns, u64) {
-        self.number += 1;
-        (std::mem::replace(&mut self.columns, next), std::mem::take(&mut self.held_bytes))
-    }
-}
-
-/// Calls that are known come so many times before somebody asks what the columns hold: each
-/// is a few bytes.
-const ASK_EVERY: usize = 64;
-
-/// Where the window has what it knows of an event, until it seals it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    class: Class,
-    /// The number of the open block.
-    number: u64,
-    known: KnownAs,
-}
-
 /// The window. See the module.
 pub struct Window {
     limits: WindowLimits,
@@ -293,9 +265,7 @@ impl Window {
         let classes = self.open.get_mut(usize::from(cpu));
         let open = classes.and_then(|classes| classes.get_mut(class as usize));
         let Some(open) = open else { return };
-        let held_bytes = open.columns.held_bytes() as u64;
-        self.open_bytes += held_bytes - open.held_bytes;
-        open.held_bytes = held_bytes;
+        self.open_bytes += open.grown_bytes();
         if open.columns.is_full(self.open_bytes_max) {
             self.seal_full(cpu, class);
         } else if self.open_bytes() > open_bytes_total(self.limits) {
@@ -306,6 +276,13 @@ impl Window {
         // all the same.
         if self.own_bytes() > self.share() {
             self.evict();
+        }
+    }
+
+    /// Asks all columns what they hold.
+    fn ask_all(&mut self) {
+        for open in self.open.iter_mut().flatten() {
+            self.open_bytes += open.grown_bytes();
         }
     }
 
@@ -323,6 +300,7 @@ impl Window {
     /// Seals the open blocks when the segment is long enough. To be called often.
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
+        self.ask_all();
         self.seal_one_handed();
         if self.segment_start_ns == 0 {
             self.segment_start_ns = now_ns;
@@ -595,6 +573,7 @@ impl Window {
     pub fn freeze(&mut self) -> FrozenWindow {
         // Columns that are handed over become blocks, and all of it is held from then
         // on: there is no making room afterwards.
+        self.ask_all();
         let count = self.open.iter().flatten().filter(|open| !open.columns.is_empty()).count();
         self.evict_for(count as u64 * block::ITSELF_BYTES);
         let mut handed = Vec::with_capacity(count);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::decode::Sequence;
 
 fn window(span_ns: u64, bytes_max: u64) -> Window {
     let limits = WindowLimits { span_ns, bytes_max };
@@ -47,6 +48,41 @@ fn what_is_pushed_is_held_or_evicted_and_nothing_else() {
         }
     }
     assert!(window.evicted().events > 30_000);
+}
+
+/// What known calls take is not asked for each time: the bound and the books hold all the
+/// same.
+#[test]
+fn known_calls_are_counted_and_keep_the_bound() {
+    const BYTES_MAX: u64 = 300_000;
+    let mut window = window(u64::MAX, BYTES_MAX);
+    let mut place = window.push(&call(1, 0, 39));
+    let mut looked_up = 0;
+    for turn in 2..400_000u64 {
+        // Times that no block tells in few bytes.
+        let ts_ns = turn * 1_000 + turn.wrapping_mul(0x9e37_79b9) % 900;
+        let known = Recurrence {
+            sequence: Sequence { seq: 0, skipped: 0 },
+            ts_ns,
+            ret: 0,
+            dur_ns: turn.wrapping_mul(0x85eb_ca6b) % 5_000,
+        };
+        if !place.is_some_and(|place| window.push_known(0, &place, &known)) {
+            place = window.push(&call(ts_ns, 0, 39));
+            looked_up += 1;
+        }
+        if turn % 5_003 == 0 {
+            let frozen = window.freeze();
+            assert!(window.bytes() <= BYTES_MAX, "{} bytes", window.bytes());
+            assert_eq!(events_of(&frozen) + window.evicted().events, window.events());
+            drop(frozen);
+            window.tick(ts_ns);
+        }
+    }
+    assert_eq!(window.events(), 400_000 - 1);
+    assert!(window.evicted().events > 0, "it was full");
+    // A block that is sealed knows nothing any more.
+    assert!((79..1_000).contains(&looked_up), "{looked_up} were looked up");
 }
 
 /// A window at its limit in bytes lost everything during a dump: evicting what

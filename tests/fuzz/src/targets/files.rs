@@ -76,7 +76,7 @@ pub fn snapshot(input: &[u8]) {
             Err(error) => met_error("block", &error),
         }
     }
-    for row in blocks_of_rows(&reader).filter_map(Result::ok).flatten() {
+    for row in blocks_of_rows(&reader, |_| true).filter_map(Result::ok).flatten() {
         let latencies = Latencies::from_bytes(&row.latencies);
         assert!(!rfc3339(reader.header().clock.wall_ns(row.start_ns)).is_empty());
         met(("row", row.counted.name(Abi::X86_64).len(), latencies.below_ns(500).is_some()));
