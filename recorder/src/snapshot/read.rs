@@ -607,9 +607,7 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Verdict
                     verdict.blocks += 1;
                     verdict.events += block.len() as u64;
                     found.count(entry);
-                    if crate::event::Class::RECORDED.contains(&entry.meta.class) {
-                        ledger_events += entry.meta.ledger_events();
-                    }
+                    ledger_events += entry.meta.recorded_events();
                 }
                 Err(error) => verdict.complaints.push(error.to_string()),
             }

@@ -12,7 +12,7 @@ use super::{
     read::miscount,
     write::{header_frame, write_frames},
 };
-use crate::{event::Class, loss::Missing, window::SealedBlock};
+use crate::{loss::Missing, window::SealedBlock};
 
 /// Why nothing was saved.
 #[derive(Debug)]
@@ -120,8 +120,7 @@ fn unknown(whole: &[BlockEntry]) -> Header {
 
 /// How many events the books should say these blocks have.
 pub(super) fn ledger_events(whole: &[BlockEntry]) -> u64 {
-    let recorded = whole.iter().filter(|entry| Class::RECORDED.contains(&entry.meta.class));
-    recorded.map(|entry| entry.meta.ledger_events()).sum()
+    whole.iter().map(|entry| entry.meta.recorded_events()).sum()
 }
 
 /// Says in the books of a file that is written anew that events of the first one, which

@@ -135,6 +135,11 @@ impl BlockMeta {
         let losses = self.kinds.get(Kind::Lost as usize).copied().unwrap_or_default();
         u64::from(self.count).saturating_sub(u64::from(losses))
     }
+
+    /// The same of a block of the window; none of any other, which the books leave out.
+    pub fn recorded_events(&self) -> u64 {
+        if Class::RECORDED.contains(&self.class) { self.ledger_events() } else { 0 }
+    }
 }
 
 /// Why bytes are no block.
