@@ -37,6 +37,15 @@ const PLAIN: Target = Target {
     is_canary: false,
 };
 
+/// A canary that takes records.
+const RECORD_CANARY: Target = Target {
+    make: mutate::record::make,
+    mutate: mutate::record::mutate,
+    mend: mutate::record::mend,
+    is_canary: true,
+    ..PLAIN
+};
+
 /// The target of a name.
 pub fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
@@ -289,41 +298,25 @@ pub const TARGETS: &[Target] = &[
         name: "canary-slow",
         about: "does not end for some records",
         run: canary::is_slow,
-        make: mutate::record::make,
-        mutate: mutate::record::mutate,
-        mend: mutate::record::mend,
-        is_canary: true,
-        ..PLAIN
+        ..RECORD_CANARY
     },
     Target {
         name: "canary-waits",
         about: "waits for nothing for some records",
         run: canary::waits,
-        make: mutate::record::make,
-        mutate: mutate::record::mutate,
-        mend: mutate::record::mend,
-        is_canary: true,
-        ..PLAIN
+        ..RECORD_CANARY
     },
     Target {
         name: "canary-threads",
         about: "has threads that take memory for some records",
         run: canary::threads_take_memory,
-        make: mutate::record::make,
-        mutate: mutate::record::mutate,
-        mend: mutate::record::mend,
-        is_canary: true,
-        ..PLAIN
+        ..RECORD_CANARY
     },
     Target {
         name: "canary-memory",
         about: "believes a length for some records",
         run: canary::takes_memory,
-        make: mutate::record::make,
-        mutate: mutate::record::mutate,
-        mend: mutate::record::mend,
-        is_canary: true,
-        ..PLAIN
+        ..RECORD_CANARY
     },
     Target {
         name: "canary-crash",
