@@ -31,10 +31,13 @@ pub struct Replayed {
 struct Opened {
     block: DecodedBlock,
     next: usize,
+    /// Where it is in the file.
+    offset: u64,
 }
 
-/// Order of the stream: time, then unfinished calls last, then CPU, then place.
-type Rank = (u64, bool, u16, usize);
+/// Order of the stream: time, then unfinished calls last, then CPU, then where the block is
+/// in the file, whichever others are read; then the slot, which is no part of the order.
+type Rank = (u64, bool, u16, u64, usize);
 
 /// Hands every event to `take` in the order of time, with the state of the host
 /// at that moment (the event itself not yet applied). Blocks `skip` names are not
@@ -110,7 +113,7 @@ impl Merge<'_> {
     ) -> Replayed {
         loop {
             self.open_due(&mut replayed, progress);
-            let Some(Reverse((_, _, _, slot))) = self.heap.pop() else { break };
+            let Some(Reverse((.., slot))) = self.heap.pop() else { break };
             let limit = self.limit();
             let Some(Some(opened)) = self.opened.get_mut(slot) else { continue };
             // One block after another is often alone in its stretch of time: read on
@@ -151,7 +154,7 @@ impl Merge<'_> {
                         self.opened.push(None);
                     }
                     if let Some(place) = self.opened.get_mut(slot) {
-                        *place = Some(Opened { block, next: 0 });
+                        *place = Some(Opened { block, next: 0, offset: entry.offset });
                     }
                     self.put_back(slot);
                 }
@@ -169,7 +172,7 @@ impl Merge<'_> {
         let rank = place.as_ref().and_then(|opened| {
             let ts_ns = opened.block.ts_ns(opened.next)?;
             let last = opened.block.class == Class::Unfinished;
-            Some((ts_ns, last, opened.block.cpu, slot))
+            Some((ts_ns, last, opened.block.cpu, opened.offset, slot))
         });
         match rank {
             Some(rank) => self.heap.push(Reverse(rank)),

@@ -171,6 +171,27 @@ fn a_block_that_is_ruled_out_has_nothing_that_passes() {
     met(found as u64, 100, "events were found");
 }
 
+/// Two events of one nanosecond and CPU came the other way round when a block before them
+/// was not read: their order was that of the places the reader had for blocks.
+#[test]
+fn events_of_one_moment_have_the_same_order_whichever_blocks_are_read() {
+    const START_NS: u64 = 5_000_000_000;
+    let call =
+        |after_ns: u64, nr: i64, ret: i64| Made::call(START_NS + after_ns, 0, 7, nr, ret, &[1, 0]);
+    let mut synth = Synth::random(0, 1, 0);
+    // `getppid` is bulk, a `read` with EIO precious, `close` state.
+    synth.events =
+        vec![call(1, 110, 1), call(3, 0, -5), call(4, 110, 1), call(100, 0, -5), call(100, 3, 0)];
+    synth.header.clock.monotonic_ns = START_NS + 100;
+    let scratch = Scratch::new();
+    let reader = SnapshotReader::open(&synth.write(scratch.path())).unwrap();
+    let last = |event: &Event<'_>, _: &Processes| event.ts_ns == START_NS + 100;
+    let all = replayed(&reader, &|_| false, &last);
+    let some = replayed(&reader, &|entry| entry.meta.class == Class::Bulk, &last);
+    assert_eq!(all.len(), 2);
+    assert_eq!(all, some);
+}
+
 /// A call that may be among those of a case, or something else.
 fn expression(random: &mut Random) -> String {
     let words = ["read", "write", "open", "close", "%process", "%net", "process_exit", "lost"];
