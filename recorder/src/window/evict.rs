@@ -67,24 +67,49 @@ impl Window {
         self.pinned_bytes = blocks + baselines;
     }
 
-    /// Drops blocks to which `may_go` agrees until `bytes` are at most `most`: the
-    /// least precious first, of each class the oldest first. State goes in the order of
-    /// time whoever holds it: the baseline is what was before the oldest that is left.
+    /// Drops blocks to which `may_go` agrees until `bytes` are at most `most`, of each class
+    /// the oldest first: what has more than its share, then the least precious. State goes in
+    /// the order of time whoever holds it: the baseline is what was before the oldest that is
+    /// left.
     fn evict_down_to(
         &mut self,
         most: u64,
         bytes: impl Fn(&Window) -> u64,
         may_go: &dyn Fn(&Block) -> bool,
     ) {
+        for class in [Class::Precious, Class::State] {
+            let has_more = |window: &Window| window.sealed_bytes_of(class) > window.kept_share();
+            self.evict_while(class, may_go, &|window| bytes(window) > most && has_more(window));
+        }
         for class in [Class::Bulk, Class::Precious, Class::State] {
-            let may_go = if class == Class::State { &|_: &Block| true } else { may_go };
-            for place in 0..=self.segments.len() {
-                while bytes(self) > most && self.evict_from(place, class, may_go) {}
-                if bytes(self) <= most {
-                    return;
-                }
+            self.evict_while(class, may_go, &|window| bytes(window) > most);
+        }
+    }
+
+    fn evict_while(
+        &mut self,
+        class: Class,
+        may_go: &dyn Fn(&Block) -> bool,
+        is_wanted: &dyn Fn(&Window) -> bool,
+    ) {
+        let may_go = if class == Class::State { &|_: &Block| true } else { may_go };
+        for place in 0..=self.segments.len() {
+            while is_wanted(self) && self.evict_from(place, class, may_go) {}
+            if !is_wanted(self) {
+                return;
             }
         }
+    }
+
+    /// The part of the window that is kept for precious blocks, and as much for state: no
+    /// flood of anything else takes it from them. What they have more goes before all else,
+    /// so that a flood of failures leaves half of the window to what succeeded.
+    fn kept_share(&self) -> u64 {
+        self.share() / 4
+    }
+
+    fn sealed_bytes_of(&self, class: Class) -> u64 {
+        self.sealed_bytes.get(class as usize).copied().unwrap_or_default()
     }
 
     /// Drops the oldest block of a class in a segment, the open one behind the last.
@@ -135,7 +160,9 @@ impl Window {
         for block in blocks {
             self.evicted.blocks += 1;
             self.blocks -= 1;
-            self.sealed_bytes -= block.bytes();
+            if let Some(bytes) = self.sealed_bytes.get_mut(block.meta().class as usize) {
+                *bytes -= block.bytes();
+            }
             if block.is_shared() {
                 self.pinned_bytes += block.bytes();
                 self.pinned.push(block);
@@ -159,7 +186,7 @@ impl Window {
     /// Puts a block of state before all others of its class.
     fn keep(&mut self, block: Block) {
         self.evicted.events -= block.meta().ledger_events();
-        self.sealed_bytes += block.bytes();
+        self.count_sealed(&block);
         self.blocks += 1;
         let is_state = |block: &Block| block.meta().class == Class::State;
         match self.segments.iter_mut().find(|segment| segment.blocks.iter().any(is_state)) {

@@ -149,7 +149,8 @@ pub struct Window {
     baseline: Arc<Processes>,
     /// What it takes: adding it up for every event is dear.
     baseline_bytes: u64,
-    sealed_bytes: u64,
+    /// Bytes of sealed blocks by class.
+    sealed_bytes: [u64; Class::RECORDED.len()],
     /// Blocks that left the window and are still being written to a file.
     pinned: Vec<Block>,
     /// The baselines of dumps, where ours has changed since.
@@ -184,7 +185,7 @@ impl Window {
             is_spare_wanted: false,
             baseline_bytes: baseline.bytes(),
             baseline: Arc::new(baseline),
-            sealed_bytes: 0,
+            sealed_bytes: [0; Class::RECORDED.len()],
             pinned: Vec::new(),
             pinned_baselines: Vec::new(),
             pinned_bytes: 0,
@@ -317,9 +318,15 @@ impl Window {
         if let Some(unseen) = &mut self.unseen {
             unseen.push(block.clone());
         }
-        self.sealed_bytes += block.bytes();
+        self.count_sealed(&block);
         self.blocks += 1;
         self.current.push(block);
+    }
+
+    fn count_sealed(&mut self, block: &Block) {
+        if let Some(bytes) = self.sealed_bytes.get_mut(block.meta().class as usize) {
+            *bytes += block.bytes();
+        }
     }
 
     fn end_segment(&mut self) {
@@ -340,9 +347,10 @@ impl Window {
         for block in blocks.chain(&mut self.current) {
             if let Block::Handed(handed) = block {
                 let Some(sealed) = handed.try_sealed() else { return };
-                self.sealed_bytes -= block.bytes();
+                let before = block.bytes();
                 *block = Block::Sealed(sealed);
-                self.sealed_bytes += block.bytes();
+                let bytes = self.sealed_bytes.get_mut(block.meta().class as usize);
+                bytes.into_iter().for_each(|bytes| *bytes = *bytes + block.bytes() - before);
                 return;
             }
         }
@@ -443,7 +451,7 @@ impl Window {
     }
 
     fn own_bytes(&self) -> u64 {
-        self.sealed_bytes + self.open_bytes() + self.baseline_bytes
+        self.sealed_bytes() + self.open_bytes() + self.baseline_bytes
     }
 
     /// Bytes that only dumps hold: blocks that left the window and baselines that
@@ -454,7 +462,7 @@ impl Window {
 
     /// Bytes of sealed blocks, with what stands beside each frame.
     pub fn sealed_bytes(&self) -> u64 {
-        self.sealed_bytes
+        self.sealed_bytes.iter().sum()
     }
 
     /// Compressed bytes per event of what is sealed; 0 where nothing is.

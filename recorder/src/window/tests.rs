@@ -287,3 +287,58 @@ fn what_a_snapshot_leaves_out_is_folded_in_the_order_of_time() {
     events.iter().for_each(|event| processes.apply(event, Abi::X86_64));
     assert!(processes.get(4_242).is_none() && processes.get(4_243).is_some());
 }
+
+/// An event of a class, unlike all others.
+fn event_of(class: Class, ts_ns: u64) -> Event<'static> {
+    let mut event = call(ts_ns, 0, if class == Class::State { 3 } else { 39 });
+    if class == Class::Precious {
+        event = Event::new(Kind::TcpRetransmit, ts_ns);
+        event.push_number(ts_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    }
+    assert_eq!(Class::of(&event, Abi::X86_64), class);
+    event
+}
+
+/// Fills a window with `count` events of each of two classes and then with far more than it
+/// holds of a third; answers what is left of each class.
+fn flooded(first: [Class; 2], count: u64, flood: Class) -> [Holding; Class::RECORDED.len()] {
+    const BYTES_MAX: u64 = 1 << 19;
+    let mut window = window(u64::MAX, BYTES_MAX);
+    let mut ts_ns = 1;
+    for _ in 0..count {
+        for class in first {
+            ts_ns += 1_000_000;
+            window.push(&event_of(class, ts_ns));
+        }
+        window.tick(ts_ns);
+    }
+    window.seal_all();
+    while window.evicted().events < 60_000 {
+        ts_ns += 10_000;
+        window.push(&event_of(flood, ts_ns));
+        if ts_ns % 100 == 1 {
+            window.tick(ts_ns);
+        }
+        assert!(window.bytes() <= BYTES_MAX);
+    }
+    window.holdings()
+}
+
+#[test]
+fn a_flood_of_the_ordinary_takes_nothing_from_what_is_kept() {
+    let [state, precious, bulk] = flooded([Class::State, Class::Precious], 2_500, Class::Bulk);
+    assert_eq!([state.events, precious.events], [2_500; 2]);
+    assert!(bulk.bytes > (1 << 18), "{bulk:?}");
+}
+
+/// A loop of failures drove out all that had not failed.
+#[test]
+fn a_flood_of_what_is_kept_has_its_share_and_no_more() {
+    for flood in [Class::State, Class::Precious] {
+        let other = if flood == Class::State { Class::Precious } else { Class::State };
+        let holdings = flooded([other, Class::Bulk], 5_000, flood);
+        let [held, kept, bulk] = [flood, other, Class::Bulk].map(|class| holdings[class as usize]);
+        assert_eq!([kept.events, bulk.events], [5_000; 2], "beside a flood of {flood:?}");
+        assert!(held.bytes > (1 << 19) / 8, "{held:?}");
+    }
+}

@@ -78,6 +78,9 @@ struct Model {
     initial: Processes,
     /// Events found missing for want of memory: the tests are to see some.
     evicted: u64,
+    /// By class, whether it came near its share of the window: what it has more goes before
+    /// anything else.
+    was_near_share: [bool; Class::RECORDED.len()],
     /// Numbers of events that were gone when the last dump let go.
     gone_by_dumps: HashSet<u64>,
     /// Nothing was said that no clock says.
@@ -164,6 +167,7 @@ impl Model {
             gap_ns: 0,
             initial,
             evicted: 0,
+            was_near_share: Default::default(),
             gone_by_dumps: HashSet::new(),
             is_sane: true,
             is_monotonic: true,
@@ -285,8 +289,14 @@ impl Model {
     }
 
     /// What can be asked at any time.
-    fn check_numbers(&self) {
-        let in_window: u64 = self.window.holdings().iter().map(|holding| holding.events).sum();
+    fn check_numbers(&mut self) {
+        let holdings = self.window.holdings();
+        let in_window: u64 = holdings.iter().map(|holding| holding.events).sum();
+        // A quarter of seven eighths, less what leaves at once.
+        let near = self.setup.limits.bytes_max / 4 / 2;
+        for (was_near, holding) in self.was_near_share.iter_mut().zip(&holdings) {
+            *was_near |= holding.bytes >= near;
+        }
         assert_eq!(self.window.events(), self.pushed.len() as u64);
         assert_eq!(in_window + self.window.evicted().events, self.window.events());
         let own = self.window.bytes() - self.window.pinned_bytes();
@@ -342,8 +352,8 @@ impl Model {
         }
     }
 
-    /// What is missing is too old, or others of its class and of those above it had to
-    /// go before.
+    /// What is missing is too old, or others of its class had to go before, and of those
+    /// above it unless it had its share.
     fn check_missing(&mut self, kept: &[(Made, Class)], missing: &[(Made, Class)]) {
         // What was right under other limits need not be under these.
         if self.limits_changed || !self.is_monotonic {
@@ -368,7 +378,9 @@ impl Model {
                 .filter(|(made, of)| *of == class && !self.gone_by_dumps.contains(&number(made)));
             let Some(gone_ns) = of_class.map(|(made, _)| made.ts_ns).max() else { continue };
             let least_ns = gone_ns.saturating_sub(SEGMENT_SPAN_NS + self.gap_ns + LAG_NS);
-            let older = kept.iter().find(|(kept, of)| *of >= class && kept.ts_ns < least_ns);
+            let is_shared = class != Class::Bulk && self.was_near_share[class as usize];
+            let was_to_go = |of: Class| of == class || of > class && !is_shared;
+            let older = kept.iter().find(|(kept, of)| was_to_go(*of) && kept.ts_ns < least_ns);
             assert!(older.is_none(), "{class:?} of {gone_ns} is missing, but {older:?} is there");
         }
     }
