@@ -247,12 +247,12 @@ fn line(header: &Header, native: Abi, row: &Row, out: &mut Out) -> io::Result<()
         }
         Counted::Kind(_) | Counted::Others => "-".to_string(),
     };
+    // A long name takes of the room of the other, so that lines stay within 80 columns.
+    let what = format!("{process:<18} {}", row.counted.name(native));
     writeln!(
         out,
-        "{:<8} {:<18} {:<14} {:>9} {:>6} {:>6} {:>6} {:>6}",
+        "{:<8} {what:<33} {:>9} {:>6} {:>6} {:>6} {:>6}",
         time.get(11..19).unwrap_or(&time),
-        process,
-        row.counted.name(native),
         grouped(row.count),
         grouped(row.errors),
         below(500),
