@@ -117,7 +117,8 @@ fn a_recorder_that_is_killed_loses_at_most_the_unsealed_second() {
         let file = recovered(&directory, &format!("{round}.kfr"));
         is_whole(&file);
         let events = events_of(&file);
-        assert!(kind(&events, "lost").is_empty(), "round {round}: nothing was missed");
+        let lost = kind(&events, "lost");
+        assert!(lost.is_empty(), "round {round}: nothing was missed, but {lost:?}");
         let (numbers, last_ns) = marks(&events, pid);
         assert!(!numbers.is_empty(), "round {round}: no mark");
         let (first, last) = (numbers[0], numbers[numbers.len() - 1]);

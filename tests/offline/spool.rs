@@ -4,11 +4,12 @@ use std::{fs, path::Path, thread};
 
 use recorder::{
     context::Processes,
-    event::{Kind, syscall::Abi},
+    event::{Class, Kind, syscall::Abi},
     privacy::{Privacy, Rules},
+    rollup::Rollups,
     snapshot::{SnapshotReader, verify},
     spool::{PARTS, Spool, SpoolError, SpoolSetup, recover, sessions},
-    window::{Window, WindowLimits},
+    window::{Window, WindowLimits, codec::BlockMeta},
 };
 use recorder_tests::{
     recorded,
@@ -23,9 +24,17 @@ const SPOOL_BYTES: u64 = 16 << 20;
 
 const SPAN_NS: u64 = 60_000_000_000;
 
+/// What a recording did with its spool.
+struct Spooled {
+    /// Events that were missed.
+    missed: u64,
+    /// Blocks of counts that were sealed: their time and how many rows they have.
+    rollups: Vec<(u64, u64, u32)>,
+}
+
 /// Feeds `events` through a window into a spool in `directory`; `ends` when the recording
-/// ends as it should. Answers how many events were missed.
-fn spool(directory: &Path, synth: &Synth, ends: bool) -> u64 {
+/// ends as it should.
+fn spool(directory: &Path, synth: &Synth, ends: bool) -> Spooled {
     let (spool, mut feed, writer) = Spool::new(SpoolSetup {
         directory: directory.join("spool"),
         bytes: SPOOL_BYTES,
@@ -38,8 +47,10 @@ fn spool(directory: &Path, synth: &Synth, ends: bool) -> u64 {
     let mut window =
         Window::new(limits, usize::from(synth.cpus), Abi::X86_64, Processes::default());
     window.keep_unseen();
+    let mut rollups = Rollups::new(Abi::X86_64, 8 << 20, &Processes::default());
+    rollups.keep_unseen();
     wait_until("the first part", || {
-        feed.take(&mut window);
+        feed.take(&mut window, rollups.sealed(), Vec::new());
         spool.health().written_bytes > 0
     });
     let mut now_ns = 0;
@@ -47,14 +58,19 @@ fn spool(directory: &Path, synth: &Synth, ends: bool) -> u64 {
         now_ns = made.ts_ns.max(now_ns);
         window.push(&made.as_event());
         window.tick(now_ns);
-        feed.take(&mut window);
+        rollups.push(&made.as_event());
+        rollups.tick(now_ns);
+        let sealed = rollups.take_unseen();
+        feed.take(&mut window, rollups.sealed(), sealed);
         if number % 1_000 == 0 {
             // The disk has its time, as it has between two visits of the rings.
             thread::yield_now();
         }
     }
     if ends {
-        feed.end(&mut window);
+        window.seal_all();
+        feed.take(&mut window, rollups.sealed(), Vec::new());
+        feed.end();
     } else {
         drop(feed);
     }
@@ -62,7 +78,12 @@ fn spool(directory: &Path, synth: &Synth, ends: bool) -> u64 {
     let health = spool.health();
     assert_eq!(health.error, None);
     println!("{} bytes written, {} events missed", health.written_bytes, health.missed_events);
-    health.missed_events
+    let rollups = rollups.sealed().iter().map(|block| what(&block.meta)).collect();
+    Spooled { missed: health.missed_events, rollups }
+}
+
+fn what(meta: &BlockMeta) -> (u64, u64, u32) {
+    (meta.first_ns, meta.last_ns, meta.count)
 }
 
 fn synth(seed: u64, events: usize) -> Synth {
@@ -77,7 +98,7 @@ fn what_goes_round_and_round_ends_with_the_last_minute() {
     for seed in 0..rounds(3) {
         let scratch = Scratch::new();
         let synth = synth(seed, 200_000 + 20_000 * (seed as usize % 3));
-        let missed = spool(scratch.path(), &synth, true);
+        let Spooled { missed, rollups } = spool(scratch.path(), &synth, true);
         let recovered = recover(&scratch.path().join("spool"), scratch.path(), None)
             .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert_eq!(recovered.complaints, Vec::<String>::new(), "seed {seed}");
@@ -96,6 +117,19 @@ fn what_goes_round_and_round_ends_with_the_last_minute() {
         assert!(found + missed >= expected, "seed {seed}: {found} and {missed} of {expected}");
         let sessions = sessions(&scratch.path().join("spool")).unwrap();
         assert_eq!(sessions.len(), 1);
+        // The counts of what was long gone from the window, each once, up to the end.
+        let reader = SnapshotReader::open(&recovered.path).unwrap();
+        let kept = reader.blocks().iter().filter(|entry| entry.meta.class == Class::Rollup);
+        let mut kept: Vec<_> = kept.map(|entry| what(&entry.meta)).collect();
+        kept.sort_unstable();
+        let oldest_ns = kept.first().map_or(u64::MAX, |(first_ns, ..)| *first_ns);
+        assert!(oldest_ns < end_ns - 2 * SPAN_NS, "seed {seed}: counts from {oldest_ns} on");
+        let mut expected: Vec<_> =
+            rollups.into_iter().filter(|(first_ns, ..)| *first_ns >= oldest_ns).collect();
+        expected.sort_unstable();
+        if missed == 0 {
+            assert_eq!(kept, expected, "seed {seed}");
+        }
     }
 }
 

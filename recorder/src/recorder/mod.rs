@@ -384,11 +384,12 @@ impl<S: RecordSource> Recorder<S> {
         let mut watcher = Watcher::new(setup.rules, cpus, setup.firings);
         watcher.bound(setup.memory_bytes);
         watcher.seed(&setup.baseline);
-        let rollups =
+        let mut rollups =
             Rollups::new(setup.native, rollup_bytes_max(setup.memory_bytes), &setup.baseline);
         let mut window = Window::new(setup.limits, cpus, setup.native, setup.baseline);
         if feed.is_some() {
             window.keep_unseen();
+            rollups.keep_unseen();
         }
         let recorder = Recorder {
             source,
@@ -423,9 +424,7 @@ impl<S: RecordSource> Recorder<S> {
             let now_ns = clock::monotonic_ns();
             self.window.tick(now_ns);
             self.rollups.tick(now_ns);
-            if let Some(feed) = &mut self.feed {
-                feed.take(&mut self.window);
-            }
+            self.feed_spool();
             self.pulse.visited(now_ns, self.window.bytes());
             let window = Duration::from_nanos(self.window.limits().span_ns);
             self.rate.take(self.window.events(), self.lost(), window);
@@ -448,9 +447,9 @@ impl<S: RecordSource> Recorder<S> {
                     }
                     Message::Names(threads) => self.watcher.seed(&threads),
                     Message::Stop => {
-                        if let Some(feed) = self.feed.take() {
-                            feed.end(&mut self.window);
-                        }
+                        self.window.seal_all();
+                        self.feed_spool();
+                        self.feed.take().into_iter().for_each(SpoolFeed::end);
                         return Ok(());
                     }
                 }
@@ -458,6 +457,14 @@ impl<S: RecordSource> Recorder<S> {
             if busiest < BATCH_RECORDS && !self.window.has_handed_blocks() {
                 self.source.wait(VISIT_EVERY).map_err(RecorderError::Wait)?;
             }
+        }
+    }
+
+    /// Hands the spool what was sealed since the last time, where there is one.
+    fn feed_spool(&mut self) {
+        if let Some(feed) = &mut self.feed {
+            let sealed = self.rollups.take_unseen();
+            feed.take(&mut self.window, self.rollups.sealed(), sealed);
         }
     }
 

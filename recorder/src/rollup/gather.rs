@@ -240,6 +240,8 @@ pub struct Rollups {
     minute_ns: u64,
     rows: Arc<Vec<Row>>,
     sealed: Arc<VecDeque<SealedBlock>>,
+    /// Blocks sealed since somebody looked; `None` where nobody does.
+    unseen: Option<Vec<SealedBlock>>,
     bytes_max: u64,
     pairs_max: usize,
     /// Bytes of what changes slowly, at the last look.
@@ -268,6 +270,7 @@ impl Rollups {
             minute_ns: 0,
             rows: Arc::default(),
             sealed: Arc::default(),
+            unseen: None,
             bytes_max: 0,
             pairs_max: 0,
             held_bytes: 0,
@@ -509,7 +512,11 @@ impl Rollups {
     fn seal(&mut self, now_ns: u64) {
         let rows = std::mem::take(&mut self.rows);
         let sealed = Arc::make_mut(&mut self.sealed);
-        sealed.extend(sealed_of(rows.iter().map(Row::as_event), Class::Rollup, 0));
+        let made = sealed_of(rows.iter().map(Row::as_event), Class::Rollup, 0);
+        if let Some(unseen) = &mut self.unseen {
+            unseen.extend_from_slice(&made);
+        }
+        sealed.extend(made);
         let oldest_ns = now_ns.saturating_sub(SPAN_NS);
         while sealed.front().is_some_and(|block| block.meta.last_ns < oldest_ns) {
             sealed.pop_front();
@@ -543,6 +550,21 @@ impl Rollups {
     /// Bytes of all of it.
     pub fn bytes(&self) -> u64 {
         self.held_bytes
+    }
+
+    /// Keeps what is sealed from now on until somebody takes it.
+    pub fn keep_unseen(&mut self) {
+        self.unseen = Some(Vec::new());
+    }
+
+    /// The blocks that were sealed since the last time, oldest first.
+    pub fn take_unseen(&mut self) -> Vec<SealedBlock> {
+        self.unseen.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// All blocks, oldest first.
+    pub fn sealed(&self) -> &Arc<VecDeque<SealedBlock>> {
+        &self.sealed
     }
 
     /// What is sealed, and the rows since then; those of the minute that goes on last. For a

@@ -1,15 +1,18 @@
 //! The recording's end of a spool.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-    mpsc::{SyncSender, TrySendError},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{SyncSender, TrySendError},
+    },
 };
 
 use crate::{
     clock::ClockAnchor,
     event::Class,
-    window::{Block, FrozenWindow, Window},
+    window::{Block, FrozenWindow, SealedBlock, Window},
 };
 
 /// Messages that may wait: some seconds of them. Their blocks are counted as pinned.
@@ -27,9 +30,11 @@ pub(super) struct Gap {
 }
 
 impl Gap {
-    /// Adds blocks that are not written.
+    /// Adds blocks that are not written. Counts are none of them: each part begins with those
+    /// of the last hour.
     pub(super) fn add(&mut self, blocks: &[Block]) {
-        for meta in blocks.iter().map(Block::meta) {
+        let metas = blocks.iter().map(Block::meta);
+        for meta in metas.filter(|meta| Class::RECORDED.contains(&meta.class)) {
             let events = meta.ledger_events();
             let first_ns = if self.blocks == 0 { meta.first_ns } else { self.first_ns };
             self.blocks += 1;
@@ -58,10 +63,19 @@ impl Gap {
 pub(super) enum Message {
     /// Blocks that were sealed since the last message, and what was left out before.
     Sealed(Vec<Block>, Gap),
-    /// The state of the host, which a new part begins with.
-    Checkpoint(Box<FrozenWindow>, ClockAnchor),
+    /// What a new part begins with.
+    Checkpoint(Box<Checkpoint>),
     /// The recording ended as it should.
     End,
+}
+
+/// What was before the blocks that are appended from then on.
+pub(super) struct Checkpoint {
+    /// The state of the host.
+    pub(super) window: FrozenWindow,
+    /// The counts of the last hour.
+    pub(super) rollups: Arc<VecDeque<SealedBlock>>,
+    pub(super) clock: ClockAnchor,
 }
 
 /// Hands what is sealed to the thread that writes it. Never waits.
@@ -76,22 +90,33 @@ impl SpoolFeed {
         SpoolFeed { messages, wants_checkpoint, gap: Gap::default() }
     }
 
-    /// Takes what the window sealed since the last time. To be called often.
-    pub fn take(&mut self, window: &mut Window) {
-        let sealed = window.take_unseen();
-        if !sealed.is_empty() {
-            let message = Message::Sealed(sealed, std::mem::take(&mut self.gap));
+    /// Takes what the window sealed since the last time, and of the counts, of which
+    /// `rollups` are all that are kept, `sealed`. To be called often.
+    pub fn take(
+        &mut self,
+        window: &mut Window,
+        rollups: &Arc<VecDeque<SealedBlock>>,
+        sealed: Vec<SealedBlock>,
+    ) {
+        let mut blocks = window.take_unseen();
+        blocks.extend(sealed.into_iter().map(Block::Sealed));
+        if !blocks.is_empty() {
+            let message = Message::Sealed(blocks, std::mem::take(&mut self.gap));
             if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) =
                 self.messages.try_send(message)
-                && let Message::Sealed(sealed, gap) = message
+                && let Message::Sealed(blocks, gap) = message
             {
                 self.gap = gap;
-                self.gap.add(&sealed);
+                self.gap.add(&blocks);
             }
         }
         if self.wants_checkpoint.load(Ordering::Acquire) {
-            let checkpoint = Box::new(window.checkpoint());
-            let message = Message::Checkpoint(checkpoint, ClockAnchor::now());
+            let checkpoint = Checkpoint {
+                window: window.checkpoint(),
+                rollups: Arc::clone(rollups),
+                clock: ClockAnchor::now(),
+            };
+            let message = Message::Checkpoint(Box::new(checkpoint));
             // Where there is no room it is asked for again.
             if self.messages.try_send(message).is_ok() {
                 self.wants_checkpoint.store(false, Ordering::Release);
@@ -99,10 +124,8 @@ impl SpoolFeed {
         }
     }
 
-    /// The recording ends. Its last blocks are in the spool when there is room for them.
-    pub fn end(mut self, window: &mut Window) {
-        window.seal_all();
-        self.take(window);
+    /// The recording ends, and nothing more is taken.
+    pub fn end(self) {
         // Without the word the next start makes a snapshot that nobody needs: better than to
         // wait for a disk that hangs.
         let _ = self.messages.try_send(Message::End);

@@ -162,6 +162,10 @@ pub fn recover_session(
         .copied()
         .collect();
 
+    // All of them, however long ago: they are small.
+    let rollups = places.iter().filter(|place| place.entry.meta.class == Class::Rollup);
+    let rollups: Vec<Place> = rollups.copied().collect();
+
     let metas = || {
         let others = others.iter().map(|place| &place.entry.meta);
         state.iter().map(Block::meta).chain(others)
@@ -177,9 +181,10 @@ pub fn recover_session(
         named.map_or_else(|| snapshot_name(&header, &clock, SOURCE), |(name, _)| name.into());
     let replaces = named.is_some_and(|(_, replaces)| replaces);
     let target = Target::create(into).map_err(RecoverError::Write)?;
-    let blocks = context.len() + state.len() + others.len();
+    let blocks = context.len() + state.len() + rollups.len() + others.len();
     let kept = context.iter().chain(&state).map(|block| Ok(block.sealed()));
-    let frames = kept.chain(others.iter().map(|place| sealed(&session, place)));
+    let copied = rollups.iter().chain(&others).map(|place| sealed(&session, place));
+    let frames = kept.chain(copied);
     let failed = |error: io::Error| RecoverError::Write(WriteError::File(into.join(&name), error));
     let head = header_frame(&header, 0).map_err(failed)?;
     write_frames(target.file(), &head, frames, asked).map_err(failed)?;
@@ -197,8 +202,8 @@ fn is_recorded(entry: &BlockEntry) -> bool {
     Class::RECORDED.contains(&entry.meta.class)
 }
 
-/// Every block once: of the checkpoints only the first counts, since what stands in the
-/// others is in the parts before.
+/// Every block once: of the state in the checkpoints only the first counts, since what stands
+/// in the others is in the parts before.
 fn places(session: &SpoolSession) -> Vec<Place> {
     let mut places = Vec::new();
     let mut known = HashSet::new();
@@ -206,12 +211,12 @@ fn places(session: &SpoolSession) -> Vec<Place> {
         let checkpoint_end = reader.header_bytes().saturating_add(part.checkpoint_bytes);
         for entry in reader.blocks() {
             let is_checkpoint = entry.offset < checkpoint_end;
-            if is_checkpoint && number > 0 {
+            let meta = &entry.meta;
+            if is_checkpoint && number > 0 && meta.class != Class::Rollup {
                 continue;
             }
-            let meta = &entry.meta;
             let what = (meta.class as u8, meta.cpu, meta.first_ns, meta.last_ns, entry.crc);
-            if known.insert(what) || !is_recorded(entry) {
+            if known.insert(what) || meta.class == Class::Context {
                 places.push(Place { part: number, entry: *entry });
             }
         }

@@ -1,6 +1,7 @@
 //! The thread that writes a spool.
 
 use std::{
+    collections::VecDeque,
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
@@ -17,25 +18,36 @@ use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 
 use super::{
     PARTS, SpoolFeed, SpoolHealth, SpoolSession,
-    feed::{Gap, MESSAGES_MAX, Message},
+    feed::{Checkpoint, Gap, MESSAGES_MAX, Message},
     part_path, recover_session, sessions,
 };
 use crate::{
-    clock::{ClockAnchor, monotonic_ns},
+    clock::monotonic_ns,
     event::{Class, Event, Kind, wire::lost},
     privacy::Privacy,
     snapshot::{Header, SpoolPart, WindowInfo, header_frame},
-    window::{Block, FrozenWindow, SealedBlock, blocks_of},
+    window::{Block, SealedBlock, blocks_of},
 };
 
-/// Which sessions ended well, or were made a snapshot of: one in each line, the newest last.
+/// Which sessions ended well, or were made a snapshot of, and of which it was tried: one in
+/// each line, the newest last.
 const DONE: &str = "done";
 
-/// How many of them are remembered: a spool has parts of fewer.
-const DONE_MAX: usize = 2 * PARTS;
+/// What stands behind the name of a session of which it was tried.
+const TRIED: &str = " tried";
+
+/// How often that is tried: a snapshot that ends the recorder must not be made again and
+/// again, and one that a power cut ended deserves another start.
+const TRIES_MAX: usize = 3;
+
+/// How many lines are remembered: a spool has parts of fewer sessions.
+const DONE_MAX: usize = 4 * PARTS;
 
 /// The most bytes of that file.
 const DONE_BYTES_MAX: u64 = 4096;
+
+/// The part of a file that the counts of the last hour may take where it begins.
+const ROLLUPS_SHARE: u64 = 8;
 
 /// How long what was written may stay in the page cache: a power cut costs as much.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -146,10 +158,10 @@ impl SpoolWriter {
                     self.missed(gap);
                     self.append(&blocks);
                 }
-                Ok(Message::Checkpoint(mut window, clock)) => self.rotate(&mut window, clock),
+                Ok(Message::Checkpoint(mut checkpoint)) => self.rotate(&mut checkpoint),
                 Ok(Message::End) => {
                     self.sync();
-                    self.note_done(&self.session);
+                    self.note(self.session.clone());
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -200,16 +212,17 @@ impl SpoolWriter {
         let Ok(mut all) = sessions(directory) else { return };
         let done = read_done(directory);
         // Clocks go back: what is done is told by name.
-        let is_new = |session: &SpoolSession| !done.iter().any(|done| done == session.name());
+        let is_new = |session: &SpoolSession| !is_done(&done, session.name());
         let Some(newest) = all.iter().rposition(is_new) else { return };
-        let last = all.swap_remove(newest);
-        // Before the attempt: one that ends the recorder must not be made again and again.
-        for session in all.iter().chain([&last]).filter(|session| is_new(session)) {
-            self.note_done(session.name());
-        }
+        let last = all.remove(newest);
+        let names = || all.iter().filter(|session| is_new(session)).map(SpoolSession::name);
+        let names: Vec<String> = names().chain([last.name()]).map(str::to_string).collect();
         drop(all);
+        self.note(format!("{}{TRIED}", last.name()));
         match recover_session(last, &self.setup.snapshots, None) {
             Ok(recovered) => {
+                // It is durable now. Of those before it nobody waits for one.
+                names.into_iter().for_each(|name| self.note(name));
                 let path = recovered.path.display().to_string();
                 tracing::warn!(
                     snapshot = path,
@@ -219,17 +232,17 @@ impl SpoolWriter {
                 self.update(|health| health.recovered = Some(path));
             }
             Err(error) => tracing::error!(
-                "nothing of the last recording's spool is saved: {error}; until it is written over, \
-                 `recorder recover {}` can do it",
+                "nothing of the last recording's spool is saved: {error}; the next start tries again, \
+                 and until it is written over `recorder recover {}` can do it",
                 directory.display()
             ),
         }
     }
 
-    /// Writes down that nothing needs to be saved of a session.
-    fn note_done(&self, session: &str) {
+    /// Writes down what became of a session.
+    fn note(&self, line: String) {
         let mut done = read_done(&self.setup.directory);
-        done.push(session.to_string());
+        done.push(line);
         let first = done.len().saturating_sub(DONE_MAX);
         let text = done.get(first..).unwrap_or_default().join("\n") + "\n";
         let path = self.setup.directory.join(DONE);
@@ -255,24 +268,27 @@ impl SpoolWriter {
     }
 
     /// Begins the next part.
-    fn rotate(&mut self, window: &mut FrozenWindow, clock: ClockAnchor) {
+    fn rotate(&mut self, checkpoint: &mut Checkpoint) {
         if self.retry_at.is_some() || !self.wants_part {
             return;
         }
         self.sync();
         self.part = None;
-        if let Err(error) = self.begin_part(window, clock) {
+        if let Err(error) = self.begin_part(checkpoint) {
             self.fail(&format!("cannot write a part: {error}"));
         }
     }
 
-    fn begin_part(&mut self, window: &mut FrozenWindow, clock: ClockAnchor) -> io::Result<()> {
+    fn begin_part(&mut self, checkpoint: &mut Checkpoint) -> io::Result<()> {
+        let Checkpoint { window, rollups, clock } = checkpoint;
         let context = window.context();
-        let blocks: Vec<SealedBlock> =
-            context.iter().chain(&window.blocks).map(Block::sealed).collect();
+        let bytes = self.part_bytes();
+        let state = context.iter().chain(&window.blocks).map(Block::sealed);
+        let rollups = newest_within(rollups, bytes / ROLLUPS_SHARE);
+        let blocks: Vec<SealedBlock> = state.chain(rollups.cloned()).collect();
         let checkpoint_bytes = blocks.iter().map(|block| block.frame.len() as u64).sum();
         let mut header = self.setup.host.clone();
-        header.clock = clock;
+        header.clock = *clock;
         header.window = WindowInfo { asked_ns: window.limits.span_ns, ..WindowInfo::default() };
         header.context_cut = window.baseline.cut();
         header.privacy = self.setup.privacy.facts();
@@ -282,7 +298,6 @@ impl SpoolWriter {
             checkpoint_bytes,
         });
         let head = header_frame(&header, 0)?;
-        let bytes = self.part_bytes();
         if head.len() as u64 + checkpoint_bytes > bytes / 2 {
             return Err(io::Error::other(format!(
                 "the state of the host takes {} of the {bytes} bytes of a part: give --spool-size \
@@ -412,6 +427,18 @@ impl SpoolWriter {
     }
 }
 
+/// The newest blocks that take no more than `bytes` together, oldest first.
+fn newest_within(blocks: &VecDeque<SealedBlock>, bytes: u64) -> impl Iterator<Item = &SealedBlock> {
+    let mut left = bytes;
+    let fits = |block: &&SealedBlock| {
+        let rest = left.checked_sub(block.frame.len() as u64);
+        left = rest.unwrap_or_default();
+        rest.is_some()
+    };
+    let count = blocks.iter().rev().take_while(fits).count();
+    blocks.iter().skip(blocks.len() - count)
+}
+
 /// A loss at its place in the stream.
 fn gap_event(gap: &Gap) -> Event<'static> {
     let mut event = Event::new(Kind::Lost, gap.first_ns);
@@ -421,7 +448,13 @@ fn gap_event(gap: &Gap) -> Event<'static> {
     event
 }
 
-/// The sessions of which nothing needs to be saved.
+/// Whether nothing needs to be saved of a session.
+fn is_done(done: &[String], session: &str) -> bool {
+    let tries = done.iter().filter(|line| line.strip_suffix(TRIED) == Some(session)).count();
+    tries >= TRIES_MAX || done.iter().any(|line| line == session)
+}
+
+/// What became of sessions.
 fn read_done(directory: &Path) -> Vec<String> {
     let mut text = String::new();
     let read = open(&directory.join(DONE));

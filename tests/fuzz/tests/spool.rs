@@ -4,7 +4,7 @@
 #![cfg(feature = "capture")]
 #![expect(clippy::unwrap_used, reason = "a test that panics shows where it failed")]
 
-use std::{collections::BTreeSet, fs, path::Path, thread};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, thread};
 
 use recorder::{
     context::Processes,
@@ -49,8 +49,9 @@ fn write(directory: &Path) {
     let limits = WindowLimits { span_ns: 60_000_000_000, bytes_max: 64 << 20 };
     let mut window = Window::new(limits, 1, Abi::X86_64, Processes::default());
     window.keep_unseen();
+    let rollups = Arc::default();
     wait_until("the first part", || {
-        feed.take(&mut window);
+        feed.take(&mut window, &rollups, Vec::new());
         spool.health().written_bytes > 0
     });
     for events in synth.events.chunks(20) {
@@ -61,7 +62,7 @@ fn write(directory: &Path) {
         }
         window.seal_all();
         wait_until("the blocks are written", || {
-            feed.take(&mut window);
+            feed.take(&mut window, &rollups, Vec::new());
             let health = spool.health();
             health.written_bytes > before || health.missed_blocks > 0
         });
