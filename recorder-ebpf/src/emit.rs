@@ -191,6 +191,7 @@ fn says_processes(kind: Kind) -> bool {
             | Kind::ProcessExec
             | Kind::ProcessExit
             | Kind::ProcessRename
+            | Kind::ProcessReap
             | Kind::CgroupAttach
     )
 }

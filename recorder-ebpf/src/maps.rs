@@ -242,6 +242,26 @@ offsets! {
     UPID_NAMESPACE;
     /// `pid_namespace.child_reaper`.
     PID_NAMESPACE_REAPER;
+    /// Not 0 when every offset is known of what says which ends leave nothing behind.
+    ENDS_KNOWN;
+    /// `task_struct.group_leader`.
+    TASK_LEADER;
+    /// `task_struct.start_time`.
+    TASK_START;
+    /// `task_struct.exit_signal`.
+    TASK_EXIT_SIGNAL;
+    /// `task_struct.ptrace`.
+    TASK_PTRACE;
+    /// `task_struct.sighand`.
+    TASK_SIGHAND;
+    /// `sighand_struct.action`.
+    SIGHAND_ACTION;
+    /// `k_sigaction.sa.sa_handler`.
+    ACTION_HANDLER;
+    /// `k_sigaction.sa.sa_flags`.
+    ACTION_FLAGS;
+    /// `k_sigaction.sa.sa_mask`, the last of its fields.
+    ACTION_MASK;
     /// `task_struct.cred`.
     TASK_CRED;
     /// `cred.uid`.
@@ -336,6 +356,8 @@ offsets! {
     RENAME_PID;
     /// `newcomm` in the format of `task/task_rename`.
     RENAME_NEWCOMM;
+    /// `pid` in the format of `sched/sched_process_free`.
+    FREE_PID;
     /// `skaddr` in the format of `sock/inet_sock_set_state`.
     STATE_SKADDR;
     /// `oldstate` in the format of `sock/inet_sock_set_state`.

@@ -899,6 +899,10 @@ kinds! {
         /// The parent its children have from then on, when it was the last thread of its
         /// process; else 0.
         reaper: u64 => Meaning::Pid,
+        /// 1 when nothing is left of its process, because its parent ignores ends or asked
+        /// not to be left with them; else 0: what is left once the last thread has ended is a
+        /// zombie, until a `process_reap` or a call of its parent's that waited for it.
+        gone: u64 => Meaning::Number,
         ;
         /// Its name when it ended, from the kernel: right whatever was lost before.
         comm => Meaning::Comm,
@@ -959,7 +963,7 @@ kinds! {
         count: u64 => Meaning::Number,
         /// The last loss.
         until_ns: u64 => Meaning::TimeNs,
-        /// How many of them were forks, execs, ends and renames of processes, and moves
+        /// How many of them were forks, execs, ends, renames and reaps of processes, and moves
         /// between control groups.
         process_events: u64 => Meaning::Number,
     }
@@ -1078,5 +1082,16 @@ kinds! {
         ;
         /// The path of the group from the root of the hierarchy.
         path => Meaning::Path,
+    }
+    /// A process that had ended, process and thread of the event, is no zombie any more: its
+    /// parent has taken note of its end, or never will. The kernel tells when nobody can be
+    /// looking at it any more: some milliseconds later, and on an idle host up to seconds.
+    18 ProcessReap "process_reap" {
+        /// When it started, where the kernel says, else 0: its number may be another one's by
+        /// then.
+        start_ns: u64 => Meaning::TimeNs,
+        ;
+        /// Its name, where the kernel hands it over.
+        comm => Meaning::Comm,
     }
 }

@@ -31,6 +31,7 @@ mod spool;
 mod unfinished;
 mod watched;
 mod window;
+mod zombies;
 
 #[test]
 fn the_kernel_has_a_version() {

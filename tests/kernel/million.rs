@@ -264,6 +264,10 @@ impl Judge {
         if let Some(code) = code_said(event) {
             self.says(event, comm, code);
         }
+        // The kernel lets go of a process when its number may be another one's.
+        if event.kind == Kind::ProcessReap {
+            return;
+        }
         let Some(life) = self.lives.get_mut(&event.tid) else { return };
         match event.kind {
             Kind::ProcessExec => {

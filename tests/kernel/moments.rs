@@ -2,8 +2,8 @@
 //! `/proc` and `ss` showed then.
 //!
 //! At each moment every process of the run is stopped, so that nothing changes between the
-//! moment and the last answer of the host. A process all of whose threads have ended is no
-//! process any more, though `ps` prints it as a zombie: it is left out.
+//! moment and the last answer of the host. Zombies are processes too, as long as their parent
+//! is one of the run: another one may ask for their end at any time.
 
 use std::{collections::BTreeSet, fs::File, net::UdpSocket, path::Path, sync::atomic::Ordering};
 
@@ -124,6 +124,7 @@ fn judge(tallies: &Tallies) {
     assert!(tallies.close_on_exec.percent() >= 99.5, "marks for exec");
     assert!(tallies.directories.percent() >= 99.5, "working directories");
     assert!(tallies.descriptors.compared() > 0, "something was open");
+    assert!(tallies.zombies > 0, "something had ended");
     if recorder_tests::has_program("ss") {
         assert!(tallies.ends.percent() >= 99.0, "ends of TCP");
     } else {

@@ -97,7 +97,7 @@ fn synth(seed: u64, events: usize) -> Synth {
 fn what_goes_round_and_round_ends_with_the_last_minute() {
     for seed in 0..rounds(3) {
         let scratch = Scratch::new();
-        let synth = synth(seed, 200_000 + 20_000 * (seed as usize % 3));
+        let synth = synth(seed, 200_000 + 10_000 * (seed as usize % 3));
         let Spooled { missed, rollups } = spool(scratch.path(), &synth, true);
         let recovered = recover(&scratch.path().join("spool"), scratch.path(), None)
             .unwrap_or_else(|error| panic!("seed {seed}: {error}"));

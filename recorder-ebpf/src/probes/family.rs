@@ -2,9 +2,10 @@
 
 use super::read_field;
 use crate::maps::{
-    FAMILY_KNOWN, PID_LEVEL, PID_NAMESPACE_REAPER, PID_NUMBERS, SIGNAL_LIVE, SIGNAL_SUBREAPER,
-    SIGNAL_SUBREAPER_BIT, TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TASK_THREAD_PID,
-    UPID_NAMESPACE,
+    ACTION_FLAGS, ACTION_HANDLER, ACTION_MASK, ENDS_KNOWN, FAMILY_KNOWN, PID_LEVEL,
+    PID_NAMESPACE_REAPER, PID_NUMBERS, SIGHAND_ACTION, SIGNAL_LIVE, SIGNAL_SUBREAPER,
+    SIGNAL_SUBREAPER_BIT, TASK_EXIT_SIGNAL, TASK_LEADER, TASK_PTRACE, TASK_REAL_PARENT,
+    TASK_SIGHAND, TASK_SIGNAL, TASK_TGID, TASK_THREAD_PID, UPID_NAMESPACE,
 };
 
 /// `struct upid`, include/linux/pid.h: a number and a pointer.
@@ -12,6 +13,15 @@ const UPID_BYTES: usize = 16;
 
 /// Namespaces in one another at the most, include/linux/pid_namespace.h.
 const LEVELS_MAX: u32 = 32;
+
+/// `SIGCHLD`, `SIG_IGN` and `SA_NOCLDWAIT` of x86-64 and aarch64,
+/// include/uapi/asm-generic/signal.h.
+const SIGCHLD: u32 = 17;
+const SIG_IGN: u64 = 1;
+const SA_NOCLDWAIT: u64 = 2;
+
+/// Bytes of `sigset_t`, behind which a `k_sigaction` ends.
+const SIGSET_BYTES: u32 = 8;
 
 /// Whether a new task has the parent of the one that made it.
 ///
@@ -95,5 +105,35 @@ unsafe fn asks_for_orphans(task: *const u8) -> bool {
         let bits = read_field::<u8>(signal, SIGNAL_SUBREAPER.load());
         bits >> (SIGNAL_SUBREAPER_BIT.load() & 7) & 1 != 0
             && read_field::<u32>(signal, SIGNAL_LIVE.load()) != 0
+    }
+}
+
+/// Whether the process whose last thread ends, which is `task`, leaves no zombie behind,
+/// as `do_notify_parent` of kernel/signal.c decides a moment later: its parent ignores
+/// `SIGCHLD` or has said `SA_NOCLDWAIT`. Where it is traced the tracer decides, later.
+///
+/// # Safety
+/// None really: the helper checks every address.
+#[inline(always)]
+pub(crate) unsafe fn leaves_nothing(task: *const u8) -> bool {
+    if ENDS_KNOWN.load() == 0 {
+        return false;
+    }
+    // SAFETY: the helper checks every address.
+    unsafe {
+        let signal = read_field::<u64>(task, TASK_SIGNAL.load()) as *const u8;
+        let leader = read_field::<u64>(task, TASK_LEADER.load()) as *const u8;
+        if read_field::<u32>(signal, SIGNAL_LIVE.load()) != 0
+            || read_field::<u32>(leader, TASK_EXIT_SIGNAL.load()) != SIGCHLD
+            || read_field::<u32>(leader, TASK_PTRACE.load()) != 0
+        {
+            return false;
+        }
+        let handlers = read_field::<u64>(parent(leader), TASK_SIGHAND.load()) as *const u8;
+        let action_bytes = ACTION_MASK.load() + SIGSET_BYTES;
+        let at = SIGHAND_ACTION.load() + (SIGCHLD - 1) * action_bytes;
+        let action = handlers.wrapping_add(at as usize);
+        read_field::<u64>(action, ACTION_HANDLER.load()) == SIG_IGN
+            || read_field::<u64>(action, ACTION_FLAGS.load()) & SA_NOCLDWAIT != 0
     }
 }

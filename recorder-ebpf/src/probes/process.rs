@@ -27,6 +27,16 @@ struct Exit {
     pad: u32,
 }
 
+/// What is no zombie any more, as it lies in the ring. Where the name is not known the
+/// record ends before its head.
+#[repr(C)]
+struct Reap {
+    fixed: record::ProcessReap,
+    head: AttachmentHead,
+    comm: [u8; COMM_BYTES],
+    pad: u32,
+}
+
 /// Counts an event of the recorder's own that is not offered.
 #[inline(always)]
 fn filter_own() {
@@ -53,7 +63,7 @@ pub(super) fn recorded_thread() -> Option<u64> {
 }
 
 #[inline(always)]
-fn exited(pid_tgid: u64, status: Option<u32>, reaper: u32) {
+fn exited(pid_tgid: u64, status: Option<u32>, reaper: u32, gone: bool) {
     let Some(scope) = Scope::enter() else { return };
     let now = now_ns();
     // As in wait(2): the code in the second byte, the signal in the low seven bits.
@@ -67,6 +77,7 @@ fn exited(pid_tgid: u64, status: Option<u32>, reaper: u32) {
             code,
             signal,
             reaper: u64::from(reaper),
+            gone: u64::from(gone),
         },
         head: AttachmentHead { index: 0, flags: 0, bytes: COMM_BYTES as u16 },
         comm: [0; COMM_BYTES],
@@ -82,6 +93,34 @@ fn exited(pid_tgid: u64, status: Option<u32>, reaper: u32) {
         bpf_get_current_comm((&raw mut exit.comm).cast(), COMM_BYTES as u32);
         scope.offer(Kind::ProcessExit, (&raw mut exit).cast(), bytes, now);
     }
+    scope.leave();
+}
+
+/// The kernel lets go of a task that nobody can find any more (`delayed_put_task_struct`,
+/// kernel/exit.c, 5.10 to 6.18). It does so in an interrupt or a thread of its own, whoever
+/// was running: the event is the task's.
+#[inline(always)]
+fn reaped(pid_tgid: u64, start_ns: u64, comm: Option<[u8; COMM_BYTES]>) {
+    if subject(pid_tgid) != Subject::Other {
+        return;
+    }
+    let Some(scope) = Scope::enter() else { return };
+    let now = now_ns();
+    let mut reap = Reap {
+        fixed: record::ProcessReap { header: header(Kind::ProcessReap, now, pid_tgid), start_ns },
+        head: AttachmentHead { index: 0, flags: 0, bytes: COMM_BYTES as u16 },
+        comm: [0; COMM_BYTES],
+        pad: 0,
+    };
+    let mut bytes = size_of::<record::ProcessReap>() as u64;
+    if let Some(comm) = comm {
+        reap.comm = comm;
+        reap.fixed.header.attachments = 1;
+        bytes = size_of::<Reap>() as u64;
+    }
+    reap.fixed.header.bytes = bytes as u16;
+    // SAFETY: `reap` is on the stack and at least as long as is said.
+    unsafe { scope.offer(Kind::ProcessReap, (&raw mut reap).cast(), bytes, now) };
     scope.leave();
 }
 
@@ -121,17 +160,17 @@ mod attached {
         },
     };
 
-    use super::{exited, recorded_thread, renamed};
+    use super::{exited, reaped, recorded_thread, renamed};
     use crate::{
         emit::{Scope, header, now_ns},
         maps::{
-            BPRM_FILENAME, FILES_KNOWN, MM_ARG_END, MM_ARG_START, SCRATCH, TASK_EXIT_CODE,
-            TASK_FILES, TASK_FS, TASK_MM, TASK_PID, TASK_TGID,
+            BPRM_FILENAME, ENDS_KNOWN, FILES_KNOWN, MM_ARG_END, MM_ARG_START, SCRATCH, TASK_COMM,
+            TASK_EXIT_CODE, TASK_FILES, TASK_FS, TASK_MM, TASK_PID, TASK_START, TASK_TGID,
         },
         probes::{
             STRING_READ_BYTES, bound,
             cgroup::group_of,
-            family::{is_sibling, reaper},
+            family::{is_sibling, leaves_nothing, reaper},
             files::credentials,
             fork::attach_differing,
             read_field, string_answer,
@@ -220,7 +259,30 @@ mod attached {
                 (*slot).state = slot_state::EMPTY;
             }
             let status: u32 = read_field(task.cast_const().cast(), TASK_EXIT_CODE.load());
-            exited(thread, Some(status), reaper(task.cast_const().cast()));
+            let task = task.cast_const().cast();
+            exited(thread, Some(status), reaper(task), leaves_nothing(task));
+        }
+        0
+    }
+
+    /// match-proto: `trace_sched_process_free(struct task_struct *)`
+    #[btf_tracepoint(function = "sched_process_free")]
+    fn sched_process_free(ctx: BtfTracePointContext) -> i32 {
+        let task: *const u8 = ctx.arg(0);
+        let mut comm = [0u8; COMM_BYTES];
+        // SAFETY: `comm` is as long as is said; the helpers check every address.
+        unsafe {
+            let pid: u32 = read_field(task, TASK_TGID.load());
+            let tid: u32 = read_field(task, TASK_PID.load());
+            // Other threads leave nothing behind. A leader whose place another thread took
+            // by exec has got that one's number (`exchange_tids`, kernel/pid.c).
+            if pid == tid {
+                let name = task.wrapping_add(TASK_COMM.load() as usize);
+                bpf_probe_read_kernel_str(comm.as_mut_ptr().cast(), COMM_BYTES as u32, name.cast());
+                let is_known = ENDS_KNOWN.load() != 0;
+                let start_ns = if is_known { read_field(task, TASK_START.load()) } else { 0 };
+                reaped(u64::from(pid) << 32 | u64::from(tid), start_ns, Some(comm));
+            }
         }
         0
     }
@@ -339,10 +401,13 @@ mod attached {
         wire::{AttachmentHead, COMM_BYTES, STRING_BYTES_MAX, flag, shared, slot_state},
     };
 
-    use super::{exited, recorded_thread, renamed};
+    use super::{exited, reaped, recorded_thread, renamed};
     use crate::{
         emit::{Scope, header, now_ns},
-        maps::{EXEC_FILENAME, EXEC_OLD_PID, FORK_CHILD_PID, RENAME_NEWCOMM, RENAME_PID, SCRATCH},
+        maps::{
+            EXEC_FILENAME, EXEC_OLD_PID, FORK_CHILD_PID, FREE_PID, RENAME_NEWCOMM, RENAME_PID,
+            SCRATCH,
+        },
         probes::{
             STRING_READ_BYTES, bound, read_field, string_answer,
             syscall::{resolve_exec_path, slot_of},
@@ -392,7 +457,16 @@ mod attached {
             // SAFETY: a map value of the current thread.
             unsafe { (*slot).state = slot_state::EMPTY };
         }
-        exited(thread, None, 0);
+        exited(thread, None, 0, false);
+        0
+    }
+
+    /// Of any thread: the format does not say whether it is a process.
+    #[tracepoint(category = "sched", name = "sched_process_free")]
+    fn sched_process_free(ctx: TracePointContext) -> i32 {
+        // SAFETY: the helper checks the address.
+        let pid: u32 = unsafe { read_field(ctx.as_ptr().cast(), FREE_PID.load()) };
+        reaped(u64::from(pid) << 32 | u64::from(pid), 0, None);
         0
     }
 

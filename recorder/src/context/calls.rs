@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Processes,
+    ends::{waited, waited_by_id},
     tables::{Descriptors, OpenFile},
 };
 use crate::event::{
@@ -74,6 +75,8 @@ impl Processes {
             }
             Effect::Unlink if !failed => self.unlink(event, call, abi),
             Effect::Rename if !failed => self.rename(event, call, abi),
+            Effect::Wait if !failed => self.take_note(event, waited(event, call)),
+            Effect::WaitId if !failed => self.take_note(event, waited_by_id(event, call, abi)),
             Effect::Session if !failed => {
                 // Whichever thread called it: the leader stands for the process.
                 self.update(event.pid, ts_ns, |facts| {

@@ -7,6 +7,7 @@
 
 mod calls;
 mod connections;
+mod ends;
 mod groups;
 mod renames;
 #[cfg(feature = "capture")]
@@ -66,7 +67,8 @@ pub struct ThreadFacts {
     pub credentials: Option<Credentials>,
     /// The process that began its session, 0 when it is not known.
     pub session: u32,
-    /// It has ended, but threads of its process have not.
+    /// It has ended and its process has not been reaped: others of its threads go on, or it
+    /// is a zombie. Only leaders have it.
     pub has_ended: bool,
 }
 
@@ -318,36 +320,6 @@ impl Processes {
         self.directories.leave(tid);
     }
 
-    /// A thread ended. The leader of a process stays until the last thread has ended: it
-    /// has the name, and an exec of another thread continues it.
-    fn end(&mut self, tid: u32) {
-        let Some(pid) = self.get(tid).map(|facts| facts.pid) else { return };
-        if pid == tid && self.living.get(&pid).is_some_and(|living| *living > 1) {
-            self.leave_tables(tid);
-            if let Some(facts) = self.threads.get_mut(&tid) {
-                facts.has_ended = true;
-            }
-            return;
-        }
-        self.remove(tid);
-        let leader_only = self.living.get(&pid) == Some(&1);
-        if leader_only && self.get(pid).is_some_and(|leader| leader.has_ended) {
-            self.remove(pid);
-        }
-        if !self.living.contains_key(&pid) {
-            self.leave_groups(pid);
-        }
-    }
-
-    /// The children of a process that ended have another parent.
-    fn inherit(&mut self, event: &Event<'_>, reaper: u32) {
-        let orphans = self.children.range((event.pid, 0)..=(event.pid, u32::MAX));
-        let orphans: Vec<u32> = orphans.map(|(_, child)| *child).collect();
-        for child in orphans {
-            self.update(child, event.ts_ns, |facts| facts.ppid = reaper);
-        }
-    }
-
     /// Changes a thread in place, where its facts are older than `ts_ns`.
     fn update(&mut self, tid: u32, ts_ns: u64, change: impl FnOnce(&mut ThreadFacts)) {
         let mut facts = self.threads.get(&tid).cloned().unwrap_or_default();
@@ -382,6 +354,7 @@ impl Processes {
                     .then(|| credentials_of(event, 2));
                 self.update(event.tid, event.ts_ns, |facts| {
                     facts.pid = event.pid;
+                    facts.has_ended = false;
                     facts.program = attached(0, STRING_BYTES_MAX);
                     facts.args = args(1);
                     facts.credentials = credentials.or(facts.credentials);
@@ -399,15 +372,8 @@ impl Processes {
                     facts.comm = attached(0, COMM_LENGTH_MAX);
                 });
             }
-            // A thread that started later has only the number in common.
-            Kind::ProcessExit
-                if self.get(event.tid).is_none_or(|facts| facts.start_ns <= event.ts_ns) =>
-            {
-                self.end(event.tid);
-                if let Some(reaper) = event.numbers().get(2).filter(|reaper| **reaper != 0) {
-                    self.inherit(event, *reaper as u32);
-                }
-            }
+            Kind::ProcessExit => self.end(event),
+            Kind::ProcessReap => self.let_go(event),
             Kind::Process => {
                 let numbers = event.numbers();
                 let known = numbers.get(2).is_some_and(|uid| *uid as u32 != u32::MAX);

@@ -52,8 +52,6 @@ pub fn scan(masker: &mut Masker) -> Processes {
         let args = args(&directory, tables.masker);
         let status = fs::read(format!("{directory}/status")).unwrap_or_default();
         let credentials = parse_credentials(&status);
-        let files = tables.descriptors(pid, as_of_ns);
-        let working_directory = tables.directory(pid, as_of_ns);
         let mut first = None;
         for tid in numbers_in(&format!("{directory}/task")) {
             if processes.len() >= THREADS_MAX {
@@ -65,11 +63,19 @@ pub fn scan(masker: &mut Masker) -> Processes {
             if tid == pid {
                 (facts.program, facts.args) = (program.clone(), args.clone());
             }
+            let has_ended = facts.has_ended;
             processes.insert(tid, facts);
+            if has_ended {
+                continue;
+            }
             // Threads of one process hardly ever have tables of their own, and `/proc`
-            // does not say: one that takes its own from now on is seen to.
+            // does not say: one that takes its own from now on is seen to. A leader that has
+            // ended has none; those of any other thread are found by its number too.
             match first {
-                None => processes.set_tables(tid, files.clone(), working_directory.clone()),
+                None => {
+                    let files = tables.descriptors(tid, as_of_ns);
+                    processes.set_tables(tid, files, tables.directory(tid, as_of_ns));
+                }
                 Some(first) => processes.join_tables(tid, first),
             }
             first = first.or(Some(tid));
@@ -101,6 +107,10 @@ pub fn scan_names(masker: &mut Masker) -> Processes {
 fn thread(pid: u32, tid: u32, suspended_ns: u64, masker: &mut Masker) -> Option<ThreadFacts> {
     let stat = fs::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
     let stat = parse_stat(&stat)?;
+    // Nobody waits for a thread that has ended, or for what is being let go of.
+    if stat.state == b'X' || stat.state == b'Z' && tid != pid {
+        return None;
+    }
     let mut comm = stat.comm.to_vec();
     let is_cut = comm.len() == COMM_LENGTH_MAX;
     masker.mask_vec(&mut comm, Form::Text, is_cut);
@@ -110,6 +120,7 @@ fn thread(pid: u32, tid: u32, suspended_ns: u64, masker: &mut Masker) -> Option<
         start_ns: stat.start_ticks.saturating_mul(TICK_NS).saturating_sub(suspended_ns),
         comm,
         session: stat.session,
+        has_ended: stat.state == b'Z',
         ..ThreadFacts::default()
     })
 }
@@ -246,6 +257,8 @@ pub fn parse_credentials(status: &[u8]) -> Option<Credentials> {
 pub struct Stat<'a> {
     /// Its name.
     pub comm: &'a [u8],
+    /// The letter of its state: `Z` has ended, `X` is being let go of.
+    pub state: u8,
     /// The parent process.
     pub ppid: u32,
     /// The process that began its session.
@@ -263,11 +276,12 @@ pub fn parse_stat(stat: &[u8]) -> Option<Stat<'_>> {
     let comm = comm.get(..comm.len().min(COMM_LENGTH_MAX))?;
     let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
     let mut fields = rest.split_whitespace();
-    let ppid = fields.nth(1)?.parse().ok()?;
+    let state = fields.next()?.bytes().next()?;
+    let ppid = fields.next()?.parse().ok()?;
     let session = fields.nth(1)?.parse().ok()?;
     // Field 22 counted from 1; the state is field 3.
     let start_ticks = fields.nth(15)?.parse().ok()?;
-    Some(Stat { comm, ppid, session, start_ticks })
+    Some(Stat { comm, state, ppid, session, start_ticks })
 }
 
 #[cfg(test)]
@@ -296,7 +310,8 @@ mod tests {
     #[test]
     fn a_name_with_brackets_and_blanks_is_read_whole() {
         let stat = b"42 (a) (b c) S 7 1 2 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
-        let expected = Stat { comm: b"a) (b c", ppid: 7, session: 2, start_ticks: 12345 };
+        let expected =
+            Stat { comm: b"a) (b c", state: b'S', ppid: 7, session: 2, start_ticks: 12345 };
         assert_eq!(parse_stat(stat), Some(expected));
         for damaged in [&b""[..], b"42", b"42 (x", b"42 (x) S", b")(", b"42 (x) S 7 \xff"] {
             assert_eq!(parse_stat(damaged), None);

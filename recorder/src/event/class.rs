@@ -21,7 +21,8 @@ pub(crate) const FIOCLEX: u64 = 0x5451;
 #[repr(u8)]
 pub enum Class {
     /// Forks, execs, exits, losses, and every call that creates, moves or destroys
-    /// descriptors, directories or credentials: what names and state follow from.
+    /// descriptors, directories or credentials, or takes note of an end: what names and
+    /// state follow from.
     State = 0,
     /// Signals, kills for want of memory, connections, slow calls, failures: what one
     /// looks for first.
@@ -86,6 +87,7 @@ impl Class {
             | Kind::ProcessExec
             | Kind::ProcessExit
             | Kind::ProcessRename
+            | Kind::ProcessReap
             | Kind::Cgroup
             | Kind::CgroupAttach
             | Kind::TcpState
@@ -129,6 +131,9 @@ fn changes_state(event: &Event<'_>, call: Call<'_, '_>, abi: Abi) -> bool {
         Effect::Close => call.returned() && call.errno() != Some(EBADF),
         Effect::Fcntl => call.errno().is_none() && arg(1) == F_SETFD,
         Effect::Ioctl => call.errno().is_none() && [FIOCLEX, FIONCLEX].contains(&arg(1)),
+        // Also one that found nobody, which differs by its result alone: of calls that are
+        // the same but for that the class must be the same.
+        Effect::Wait | Effect::WaitId => call.errno().is_none(),
         _ => changes && call.errno().is_none(),
     }
 }
@@ -152,6 +157,8 @@ mod tests {
         assert_eq!(class_of(0, -5, 100), Class::Precious, "EIO");
         assert_eq!(class_of(0, 10, 200_000_000), Class::Precious, "a slow read");
         assert_eq!(class_of(257, 3, 100), Class::State, "an openat");
+        assert_eq!(class_of(61, 3, 100), Class::State, "a wait4 that takes note of an end");
+        assert_eq!(class_of(61, -10, 100), Class::Precious, "a wait4 without children");
         assert_eq!(class_of(257, -2, 100), Class::Precious, "an openat that fails");
     }
 

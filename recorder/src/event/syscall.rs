@@ -270,6 +270,10 @@ pub enum Effect {
     Unlink,
     /// Gives a file another name, or two each other's.
     Rename,
+    /// Takes note of the end of a child: it returns whose.
+    Wait,
+    /// The same: what it writes says whose.
+    WaitId,
 }
 
 impl Effect {
@@ -283,6 +287,8 @@ impl Effect {
             "setsid" => Effect::Session,
             "unlink" | "unlinkat" | "rmdir" => Effect::Unlink,
             "rename" | "renameat" | "renameat2" => Effect::Rename,
+            "wait4" | "waitpid" => Effect::Wait,
+            "waitid" => Effect::WaitId,
             _ => Effect::Nothing,
         }
     }

@@ -240,6 +240,7 @@ impl Text {
             }
             Kind::ProcessExit => format!("+++ exited with {} +++", event.number(0)),
             Kind::ProcessRename => format!("+++ renamed to {} +++", text(0)),
+            Kind::ProcessReap => "+++ no zombie any more +++".to_string(),
             Kind::TcpState => {
                 format!("tcp {} -> {} {} to {}", text(0), text(1), state(0), state(1))
             }

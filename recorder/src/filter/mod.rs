@@ -256,6 +256,7 @@ fn kinds_of(group: Groups) -> &'static [Kind] {
             Kind::ProcessExec,
             Kind::ProcessExit,
             Kind::ProcessRename,
+            Kind::ProcessReap,
             Kind::Cgroup,
             Kind::CgroupAttach,
             Kind::OomKill,

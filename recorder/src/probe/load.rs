@@ -346,6 +346,19 @@ const FAMILY_OFFSETS: &[(&str, &str, &str)] = &[
     ("PID_NAMESPACE_REAPER", "pid_namespace", "child_reaper"),
 ];
 
+/// What the kernel has to say of ends that leave no zombie.
+const END_OFFSETS: &[(&str, &str, &str)] = &[
+    ("TASK_LEADER", "task_struct", "group_leader"),
+    ("TASK_START", "task_struct", "start_time"),
+    ("TASK_EXIT_SIGNAL", "task_struct", "exit_signal"),
+    ("TASK_PTRACE", "task_struct", "ptrace"),
+    ("TASK_SIGHAND", "task_struct", "sighand"),
+    ("SIGHAND_ACTION", "sighand_struct", "action"),
+    ("ACTION_HANDLER", "k_sigaction", "sa.sa_handler"),
+    ("ACTION_FLAGS", "k_sigaction", "sa.sa_flags"),
+    ("ACTION_MASK", "k_sigaction", "sa.sa_mask"),
+];
+
 /// One bit.
 const SUBREAPER: &str = "is_child_subreaper";
 
@@ -375,8 +388,17 @@ fn btf_offsets(
     offsets.push(("GROUPS_KNOWN", u32::from(groups.is_some())));
     offsets.extend(groups.unwrap_or_default());
     let family = group(types, FAMILY_OFFSETS, "the parents of orphans", missing);
-    offsets.push(("FAMILY_KNOWN", u32::from(family.is_some())));
+    let has_family = family.is_some();
+    offsets.push(("FAMILY_KNOWN", u32::from(has_family)));
     offsets.extend(family.unwrap_or_default());
+    let ends = group(
+        types,
+        END_OFFSETS,
+        "at once that an end leaves no zombie, and which process a late end of one is of",
+        missing,
+    );
+    offsets.push(("ENDS_KNOWN", u32::from(ends.is_some() && has_family)));
+    offsets.extend(ends.unwrap_or_default());
     let bit = types.bit_offset("signal_struct", SUBREAPER).unwrap_or_default() % 8;
     offsets.push(("SIGNAL_SUBREAPER_BIT", bit));
     let unix = group(types, UNIX_OFFSETS, "addresses and peers of Unix sockets", missing);
@@ -418,6 +440,7 @@ const FORMAT_OFFSETS: &[(&str, &str, &str)] = &[
     ("FORK_CHILD_PID", "sched/sched_process_fork", "child_pid"),
     ("EXEC_FILENAME", "sched/sched_process_exec", "filename"),
     ("EXEC_OLD_PID", "sched/sched_process_exec", "old_pid"),
+    ("FREE_PID", "sched/sched_process_free", "pid"),
     ("RENAME_PID", "task/task_rename", "pid"),
     ("RENAME_NEWCOMM", "task/task_rename", "newcomm"),
     ("STATE_SKADDR", "sock/inet_sock_set_state", "skaddr"),
@@ -563,6 +586,7 @@ const TYPED: &[(&str, &str, bool)] = &[
     ("sched_process_fork", "new processes", true),
     ("sched_process_exit", "ended processes", true),
     ("sched_process_exec", "started programs", true),
+    ("sched_process_free", "the moment from which an ended process is no zombie any more", false),
     ("task_rename", "renamed threads", false),
     ("inet_sock_set_state", "changes of TCP states", false),
     ("tcp_retransmit_skb", "TCP retransmissions", false),
@@ -627,6 +651,7 @@ const CLASSIC: &[(&str, &str, &str)] = &[
     ("sched_process_fork", "sched", "new processes"),
     ("sched_process_exit", "sched", "ended processes"),
     ("sched_process_exec", "sched", "started programs"),
+    ("sched_process_free", "sched", "the moment from which an ended process is no zombie any more"),
     ("task_rename", "task", "renamed threads"),
     ("inet_sock_set_state", "sock", "changes of TCP states"),
     ("mark_victim", "oom", "processes killed for want of memory"),

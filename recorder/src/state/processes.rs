@@ -25,6 +25,8 @@ impl HostState {
         let threads = self.thread_counts();
         // On a host without containers it would be an empty column.
         let has_containers = self.leaders().any(|(pid, _)| self.container(pid).is_some());
+        // The same: of those that go on nobody knows whether they run or sleep.
+        let has_ended = self.leaders().any(|(_, facts)| facts.has_ended);
         let rows: Vec<Vec<String>> = self
             .leaders()
             .map(|(pid, facts)| {
@@ -38,6 +40,9 @@ impl HostState {
                     threads.get(&pid).copied().unwrap_or(1).to_string(),
                     self.started(facts, clock),
                 ];
+                if has_ended {
+                    row.push(state(facts, self.processes.is_zombie(pid)).to_string());
+                }
                 if has_containers {
                     row.push(self.container(pid).unwrap_or_else(|| "-".to_string()));
                 }
@@ -46,6 +51,7 @@ impl HostState {
             })
             .collect();
         let mut head = vec!["UID", "PID", "PPID", "SID", "THREADS", "STARTED"];
+        head.extend(has_ended.then_some("STAT"));
         head.extend(has_containers.then_some("CONTAINER"));
         head.push("COMMAND");
         write_table(&head, &rows, out)
@@ -84,6 +90,10 @@ impl HostState {
         object.serialize_entry("session", &facts.session)?;
         object.serialize_entry("threads", &threads)?;
         put_bytes(object, "comm", &facts.comm, false)?;
+        if facts.has_ended {
+            // With more than one thread it is its leader that has ended.
+            object.serialize_entry("state", "zombie")?;
+        }
         if facts.start_ns != 0 {
             object.serialize_entry("start", &rfc3339(clock.wall_ns(facts.start_ns)))?;
             object.serialize_entry("start_ns", &facts.start_ns.to_string())?;
@@ -137,8 +147,21 @@ impl HostState {
     }
 }
 
-/// The arguments, or the name in brackets where there are none, as ps does.
+/// What `ps` says of a process whose leader has ended, with others of its threads or not.
+fn state(facts: &ThreadFacts, is_zombie: bool) -> &'static str {
+    match (facts.has_ended, is_zombie) {
+        (true, true) => "Z",
+        (true, false) => "Zl",
+        _ => "-",
+    }
+}
+
+/// The arguments, or the name in brackets where there are none, as ps does: what has ended
+/// has no memory, and so no arguments.
 fn command_line(facts: &ThreadFacts) -> String {
+    if facts.has_ended {
+        return format!("[{}] <defunct>", printable(&facts.comm));
+    }
     if facts.args.is_empty() {
         return format!("[{}]", printable(&facts.comm));
     }

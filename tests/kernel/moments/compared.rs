@@ -58,6 +58,8 @@ impl Tally {
 /// Everything that was compared.
 #[derive(Default)]
 pub(super) struct Tallies {
+    /// Of the processes, those that had ended.
+    pub(super) zombies: u64,
     pub(super) processes: Tally,
     /// Number and name.
     pub(super) descriptors: Tally,
@@ -76,7 +78,10 @@ impl Tallies {
     pub(super) fn take(&mut self, moment: &Moment, run: &BTreeSet<i32>, said: &Said) {
         let at_ns = moment.at_ns;
         let of_interest = |pid: i32| run.contains(&pid) || moment.processes.contains_key(&pid);
-        let processes = kept(&said.processes, |pid| of_interest(*pid));
+        let mut processes = kept(&said.processes, |pid| of_interest(*pid));
+        processes.retain(|_, process| moment.holds(process));
+        let zombies = moment.processes.values().filter(|process| process.is_zombie);
+        self.zombies += zombies.count() as u64;
         self.processes.take(at_ns, &moment.processes, &processes);
         let has_tables: BTreeSet<i32> =
             moment.descriptors.keys().map(|((pid, _), _)| *pid).collect();
@@ -106,7 +111,7 @@ impl Tallies {
     }
 
     pub(super) fn summary(&self, title: &str) -> String {
-        let mut text = format!("{title}\n");
+        let mut text = format!("{title}, {} times a zombie\n", self.zombies);
         let all = [
             ("processes", &self.processes),
             ("descriptors", &self.descriptors),
@@ -167,6 +172,7 @@ impl Said {
                 session: number("session"),
                 threads: number("threads"),
                 euid: number("euid"),
+                is_zombie: row["state"] == "zombie",
                 comm: text(&row["comm"]),
             };
             said.processes.insert(pid_of(row), process);

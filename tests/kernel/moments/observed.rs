@@ -17,6 +17,8 @@ pub(super) struct Process {
     pub(super) session: u64,
     pub(super) threads: u64,
     pub(super) euid: u64,
+    /// Its leader has ended.
+    pub(super) is_zombie: bool,
     pub(super) comm: String,
 }
 
@@ -46,13 +48,23 @@ pub(super) struct Moment {
     pub(super) directories: BTreeMap<Owner, String>,
     /// Those that a process of the run has open, by inode.
     pub(super) sockets: BTreeMap<u64, Socket>,
-    /// Processes of the run.
+    /// Processes of the run, with its zombies.
     pub(super) run: BTreeSet<i32>,
+}
+
+impl Moment {
+    /// Whether nothing happens to a process while the host is asked: the zombie of a parent
+    /// that is not held can go at any time.
+    pub(super) fn holds(&self, process: &Process) -> bool {
+        let parent = i32::try_from(process.ppid);
+        !process.is_zombie || parent.is_ok_and(|parent| self.run.contains(&parent))
+    }
 }
 
 /// Everybody with a mark, stopped.
 pub(super) struct Held {
     pids: BTreeSet<i32>,
+    mark: i32,
 }
 
 fn numbers_in(directory: &Path) -> Vec<i32> {
@@ -63,11 +75,16 @@ fn numbers_in(directory: &Path) -> Vec<i32> {
     numbers
 }
 
-/// Every process with this mark, and whether it is more than a zombie.
+/// Every process with this mark that is more than a zombie.
 pub(super) fn marked(mark: i32) -> Vec<i32> {
+    with_zombies(mark).into_iter().filter(|pid| !is_zombie(*pid)).collect()
+}
+
+/// Every process with this mark. A zombie has kept it.
+fn with_zombies(mark: i32) -> Vec<i32> {
     let is_ours = |pid: &i32| {
         let own = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
-        own.trim().parse() == Ok(mark) && !is_zombie(*pid)
+        own.trim().parse() == Ok(mark)
     };
     numbers_in(Path::new("/proc")).into_iter().filter(is_ours).collect()
 }
@@ -132,20 +149,22 @@ impl Held {
             before = if moving.is_empty() { pids } else { BTreeSet::new() };
             all_still
         });
-        Held { pids: before }
+        Held { pids: before, mark }
     }
 
     /// Asks the host.
     pub(super) fn look(&self, others: &[i32], still: i32) -> Moment {
-        let mut moment =
-            Moment { at_ns: monotonic_ns(), run: self.pids.clone(), ..Moment::default() };
+        let mut moment = Moment { at_ns: monotonic_ns(), ..Moment::default() };
+        moment.run = self.pids.iter().copied().chain(with_zombies(self.mark)).collect();
         let mut sockets = BTreeSet::new();
         for pid in self.pids.iter().copied().chain([still]) {
             look_at_tables(pid, &mut moment, &mut sockets);
         }
         let wanted: BTreeSet<i32> =
-            self.pids.iter().chain(others).chain([&still]).copied().collect();
-        moment.processes = by_ps(&wanted);
+            moment.run.iter().chain(others).chain([&still]).copied().collect();
+        let mut processes = by_ps(&wanted);
+        processes.retain(|_, process| moment.holds(process));
+        moment.processes = processes;
         moment.sockets = by_ss(&sockets);
         moment
     }
@@ -214,10 +233,8 @@ fn inode_of(name: &str) -> Option<u64> {
     name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// A process whose threads have all ended is none any more, though `ps` prints it until its
-/// parent has asked for its end.
 fn by_ps(wanted: &BTreeSet<i32>) -> BTreeMap<i32, Process> {
-    let columns = "pid,ppid,sid,nlwp,euid,comm";
+    let columns = "pid,ppid,sid,nlwp,euid,stat,comm";
     let outcome = run(Command::new("ps").args(["-eo", columns, "--no-headers"])).succeeded();
     let row = |line: &str| {
         let mut rest = line;
@@ -229,9 +246,11 @@ fn by_ps(wanted: &BTreeSet<i32>) -> BTreeMap<i32, Process> {
         };
         let pid = i32::try_from(number()?).ok()?;
         let (ppid, session, threads, euid) = (number()?, number()?, number()?, number()?);
-        let comm = rest.trim_start().trim_end();
+        let (state, comm) = rest.trim_start().split_once(' ')?;
+        let is_zombie = state.starts_with('Z');
+        let comm = comm.trim_start().trim_end();
         let comm = comm.strip_suffix(" <defunct>").unwrap_or(comm).to_string();
-        Some((pid, Process { ppid, session, threads, euid, comm }))
+        Some((pid, Process { ppid, session, threads, euid, is_zombie, comm }))
     };
     let rows = outcome.text().lines().filter_map(row);
     rows.filter(|(pid, _)| wanted.contains(pid)).collect()

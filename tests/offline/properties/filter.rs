@@ -135,7 +135,7 @@ impl Wanted {
 /// Whether the thread of an event has the name "even": threads of even numbers have it,
 /// unless the event brings a name of its own.
 fn is_even(made: &Made) -> bool {
-    let brings_name = matches!(made.kind, Kind::ProcessExit | Kind::OomKill);
+    let brings_name = matches!(made.kind, Kind::ProcessExit | Kind::ProcessReap | Kind::OomKill);
     let own = made.attached.iter().find(|(index, ..)| brings_name && *index == 0);
     let own = own.and_then(|(_, _, bytes)| bytes.split(|byte| *byte == 0).next());
     match own.filter(|name| !name.is_empty()) {
