@@ -263,7 +263,7 @@ impl Started {
             tracing::warn!("secrets are not masked: mask = false in [privacy]");
         }
         let mut baseline = context::scan(&mut privacy.masker());
-        context::scan_groups(&mut baseline);
+        context::scan_groups(&mut baseline, &mut privacy.masker());
         let cannot = |error: std::io::Error| {
             Failure::new(Exit::Failed, format!("cannot start recording: {error}"))
         };
