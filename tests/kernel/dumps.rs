@@ -130,3 +130,38 @@ fn an_error_of_the_disk_costs_that_snapshot_alone() {
         assert!(failures.is_some(), "{calls}: {metrics}");
     }
 }
+
+/// A recording whose thread is held: the order waited ten seconds for it, whatever its
+/// deadline was.
+#[test]
+fn a_deadline_holds_for_a_recording_that_does_not_answer() {
+    let recorder = RecorderProcess::start();
+    let task = format!("/proc/{}/task", recorder.pid());
+    let threads = fs::read_dir(task).expect("threads").flatten();
+    let is_ingest = |path: &PathBuf| {
+        fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == "ingest")
+    };
+    let ingest = threads.map(|entry| entry.path()).find(is_ingest).expect("the ingest thread");
+    let tid: i32 = ingest.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("its id");
+    let ptrace = |request, tid: i32| {
+        // SAFETY: numbers; the thread is one of a program of ours.
+        let answer = unsafe { libc::ptrace(request, tid, 0, 0) };
+        assert_eq!(answer, 0, "ptrace: {}", std::io::Error::last_os_error());
+    };
+    ptrace(libc::PTRACE_SEIZE, tid);
+    ptrace(libc::PTRACE_INTERRUPT, tid);
+    wait_until("the thread to be held", || {
+        fs::read_to_string(ingest.join("stat")).is_ok_and(|stat| stat.contains(") t "))
+    });
+    let asked = std::time::Instant::now();
+    let late = run(&mut recorder.command("dump", &["--deadline", "1s"]));
+    let took = asked.elapsed();
+    // SAFETY: room for a status.
+    let held = unsafe { libc::waitpid(tid, std::ptr::null_mut(), libc::__WALL) };
+    assert_eq!(held, tid, "the thread is held");
+    ptrace(libc::PTRACE_DETACH, tid);
+    late.failed_with(75, &["did not answer within 500ms", "allow more time"]);
+    assert!(took < std::time::Duration::from_secs(8), "{took:?}");
+    let file = recorder.dump(&["--deadline", "2s"]);
+    assert!(recorder.info(&file)["ledger"]["closes"].as_bool().is_some_and(|closes| closes));
+}

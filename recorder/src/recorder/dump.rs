@@ -35,7 +35,9 @@ pub struct DumpRequest {
     pub trigger: Trigger,
     /// Only this far back, nanoseconds.
     pub since_ns: Option<u64>,
-    /// How long it may take: what is not written by then is left out.
+    /// How long it may take: what is not written by then is left out. Half of it is the most
+    /// that the recording may take to hand over the window, an eighth to list the calls that
+    /// have not returned.
     pub deadline: Option<Duration>,
     /// Whether another one that is asked for at the same time will do as well.
     pub may_share: bool,
@@ -223,7 +225,9 @@ impl Dumper {
         let asked = Instant::now();
         let deadline = request.deadline.map(|within| asked + within.max(DEADLINE_MIN));
         let waits_max = request.deadline.map_or(Duration::MAX, |within| within / 8);
-        let mut frozen = self.handle.freeze().map_err(DumpError::Recorder)?;
+        // What is left must do for the rest, and for writing.
+        let freeze_max = request.deadline.map(|within| within.max(DEADLINE_MIN) / 2);
+        let mut frozen = self.handle.freeze(freeze_max).map_err(DumpError::Recorder)?;
         let mut unfinished = self.unfinished.ask(frozen.moment_ns, waits_max);
         if let Some(since_ns) = request.since_ns {
             let oldest_ns = frozen.moment_ns.saturating_sub(since_ns);

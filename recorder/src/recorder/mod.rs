@@ -63,7 +63,8 @@ const MESSAGES_MAX: usize = 64;
 /// How often a CPU is cut again because a program was running on it.
 const CUTS_MAX: usize = 10_000;
 
-/// How long a freeze may take before whoever asked is told that it failed.
+/// How long the recording has to answer before whoever asked is told that it failed, where
+/// they do not say themselves.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why the recording cannot go on, or cannot answer.
@@ -77,6 +78,8 @@ pub enum RecorderError {
     Busy,
     /// It has ended, or does not answer.
     Gone,
+    /// It did not answer within this time, which was all there was.
+    Late(Duration),
     /// The rings could not be cut.
     Cut(u32),
 }
@@ -88,6 +91,12 @@ impl fmt::Display for RecorderError {
             RecorderError::Wait(error) => write!(f, "cannot wait for the rings: {error}"),
             RecorderError::Busy => write!(f, "too many requests are waiting: try again"),
             RecorderError::Gone => write!(f, "the recording has ended or does not answer"),
+            RecorderError::Late(within) => {
+                write!(
+                    f,
+                    "the recording did not answer within {within:?}: try again, or allow more time"
+                )
+            }
             RecorderError::Cut(cpu) => write!(f, "the ring of CPU {cpu} cannot be cut: try again"),
         }
     }
@@ -262,9 +271,13 @@ impl Handle {
         &self.privacy
     }
 
-    /// Freezes the window: everything that had returned before is in it.
-    pub fn freeze(&self) -> Result<Frozen, RecorderError> {
-        self.ask(Message::Freeze)
+    /// Freezes the window: everything that had returned before is in it. Waits for at most
+    /// `within`, and never longer than ten seconds.
+    pub fn freeze(&self, within: Option<Duration>) -> Result<Frozen, RecorderError> {
+        match within.filter(|within| *within < ANSWER_WITHIN) {
+            None => self.ask(Message::Freeze),
+            Some(within) => self.ask_within(within, Message::Freeze),
+        }
     }
 
     /// Asks how the recording is doing.
@@ -298,13 +311,23 @@ impl Handle {
         &self,
         message: impl FnOnce(SyncSender<Result<T, RecorderError>>) -> Message,
     ) -> Result<T, RecorderError> {
+        self.ask_within(ANSWER_WITHIN, message).map_err(|error| match error {
+            RecorderError::Late(_) => RecorderError::Gone,
+            error => error,
+        })
+    }
+
+    fn ask_within<T>(
+        &self,
+        within: Duration,
+        message: impl FnOnce(SyncSender<Result<T, RecorderError>>) -> Message,
+    ) -> Result<T, RecorderError> {
         let (answer, answered) = sync_channel(1);
         self.send(message(answer))?;
-        match answered.recv_timeout(ANSWER_WITHIN) {
+        match answered.recv_timeout(within) {
             Ok(answer) => answer,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                Err(RecorderError::Gone)
-            }
+            Err(RecvTimeoutError::Timeout) => Err(RecorderError::Late(within)),
+            Err(RecvTimeoutError::Disconnected) => Err(RecorderError::Gone),
         }
     }
 
