@@ -223,7 +223,8 @@ fn a_full_disk_costs_the_spool_and_not_the_recording() {
     let directory = TestDirectory::new();
     let spool = spool_of(&directory);
     fs::create_dir(&spool).expect("a folder");
-    let mount = format!("mount -t tmpfs -o size=4m none {} && exec \"$@\"", spool.display());
+    let mount =
+        format!("mount -t tmpfs -o size=4m,mode=750 none {} && exec \"$@\"", spool.display());
     let wrapper = ["unshare", "-m", "sh", "-c", &mount, "sh"];
     let arguments = ["--spool", spool.to_str().expect("a path"), "--spool-size", SMALL];
     let start = Start { arguments: &arguments, wrapper: &wrapper, ..Start::default() };
@@ -240,4 +241,28 @@ fn a_full_disk_costs_the_spool_and_not_the_recording() {
     let file = recorder.dump(&[]);
     is_whole(&file);
     assert_eq!(recorder.info(&file)["ledger"]["closes"], true);
+}
+
+/// Whoever may write in the directory could put a file of theirs in the place of one.
+#[test]
+fn a_spool_others_may_write_in_is_refused_until_it_is_closed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = TestDirectory::new();
+    let spool = spool_of(&directory);
+    fs::create_dir(&spool).expect("a folder");
+    let change = |mode| {
+        fs::set_permissions(&spool, fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    change(0o777);
+    let recorder = spooling(directory);
+    let status = wait_for("it to be said", || {
+        Some(recorder.status()).filter(|status| status["spool"]["error"].is_string())
+    });
+    let error = text(&status["spool"]["error"]);
+    assert!(error.contains("mode 0777") && error.contains("chmod go-w"), "{error}");
+    assert_eq!(fs::read_dir(&spool).expect("it").count(), 0, "nothing is written");
+    is_whole(&recorder.dump(&[]));
+    change(0o750);
+    wait_until("it to be used", || spooled(&recorder) > 0);
+    assert!(recorder.status()["spool"]["error"].is_null());
 }

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -193,6 +193,7 @@ impl SpoolWriter {
     fn prepare(&mut self) -> io::Result<()> {
         let directory = self.setup.directory.clone();
         DirBuilder::new().recursive(true).mode(0o750).create(&directory)?;
+        check_directory(&directory)?;
         if self.lock.is_none() {
             let lock = open(&directory.join("lock"))?;
             rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
@@ -465,7 +466,58 @@ fn read_done(directory: &Path) -> Vec<String> {
     text.lines().map(str::to_string).collect()
 }
 
-/// Opens a file of the spool, made when it is not there. Nothing else than a plain file.
+/// Bits of a mode: what a group or others may write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// Bits that no file of ours has: a group may read it, as it may a snapshot, nobody else may.
+const OPEN_TO_OTHERS: u32 = 0o027;
+
+/// Whoever may write in the directory of the spool can put another file in the place of one
+/// of ours and read what is written from then on; whoever owns it can have that.
+fn check_directory(directory: &Path) -> io::Result<()> {
+    let metadata = directory.metadata()?;
+    let own = rustix::process::geteuid().as_raw();
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    let shown = directory.display();
+    if owner != own && owner != 0 {
+        return Err(io::Error::other(format!(
+            "{shown} is user {owner}'s, who could replace its files: chown it to user {own}, or name \
+             another directory with --spool"
+        )));
+    }
+    if mode & WRITABLE_BY_OTHERS != 0 {
+        return Err(io::Error::other(format!(
+            "{shown} has mode {mode:04o}, so that others could replace its files: chmod go-w it, or \
+             name another directory with --spool"
+        )));
+    }
+    Ok(())
+}
+
+/// One that was there before must be as closed as one that is made, and ours.
+fn check_file(path: &Path, file: &File) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    let own = rustix::process::geteuid().as_raw();
+    let (owner, mode, shown) = (metadata.uid(), metadata.mode() & 0o7777, path.display());
+    if !metadata.is_file() {
+        return Err(io::Error::other(format!("{shown} is no regular file")));
+    }
+    if owner != own && owner != 0 {
+        return Err(io::Error::other(format!(
+            "{shown} is user {owner}'s, who could read it: remove it, or chown it to user {own}"
+        )));
+    }
+    if mode & OPEN_TO_OTHERS != 0 {
+        return Err(io::Error::other(format!(
+            "{shown} has mode {mode:04o}, so that others could read or change it: remove it, or \
+             chmod it to 640"
+        )));
+    }
+    Ok(())
+}
+
+/// Opens a file of the spool, made when it is not there. Nothing else than a plain file that
+/// is ours alone.
 fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = OpenOptions::new()
@@ -476,11 +528,8 @@ fn open(path: &Path) -> io::Result<File> {
         .mode(0o640)
         .custom_flags(flags)
         .open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::other(format!("{} is no regular file", path.display())))
-    }
+    check_file(path, &file)?;
+    Ok(file)
 }
 
 /// Has a file take `bytes` on its disk, whatever it holds.
@@ -515,5 +564,66 @@ fn clear(file: &File, bytes: u64) -> io::Result<()> {
             reserve(file, bytes)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, chown},
+    };
+
+    use super::*;
+
+    /// Somebody else put a file of theirs in the place of one of ours and read what came.
+    #[test]
+    fn what_others_could_read_or_replace_is_refused() {
+        let directory = std::env::temp_dir().join(format!("spool-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let change = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let said = |result: io::Result<()>| result.err().map(|error| error.to_string());
+        for (mode, expected) in [
+            (0o700, None),
+            (0o750, None),
+            (0o755, None),
+            (0o770, Some("mode 0770")),
+            (0o757, Some("chmod go-w it, or name another directory with --spool")),
+            (0o1777, Some("mode 1777")),
+        ] {
+            change(&directory, mode);
+            let said = said(check_directory(&directory));
+            let is_right = match (&said, expected) {
+                (None, None) => true,
+                (Some(said), Some(expected)) => said.contains(expected),
+                _ => false,
+            };
+            assert!(is_right, "{mode:o}: {said:?}");
+        }
+        change(&directory, 0o750);
+        let path = directory.join("part");
+        assert!(open(&path).is_ok(), "one that is made");
+        for (mode, is_fine) in
+            [(0o600, true), (0o640, true), (0o644, false), (0o660, false), (0o641, false)]
+        {
+            change(&path, mode);
+            let said = said(open(&path).map(drop));
+            assert_eq!(said.is_none(), is_fine, "{mode:o}: {said:?}");
+            assert!(said.is_none_or(|said| said.contains("chmod it to 640")));
+        }
+        change(&path, 0o640);
+        // Only root can give files away.
+        if rustix::process::geteuid().is_root() {
+            let own = rustix::process::geteuid().as_raw();
+            chown(&path, Some(own + 4711), None).unwrap();
+            let error = said(open(&path).map(drop)).unwrap_or_default();
+            assert!(error.contains("user 4711's") && error.contains("remove it"), "{error}");
+            chown(&directory, Some(own + 4711), None).unwrap();
+            let error = said(check_directory(&directory)).unwrap_or_default();
+            assert!(error.contains("chown it to user 0"), "{error}");
+        }
+        fs::remove_dir_all(&directory).unwrap();
     }
 }
