@@ -285,9 +285,13 @@ impl SpoolWriter {
         let context = window.context();
         let bytes = self.part_bytes();
         let state = context.iter().chain(&window.blocks).map(Block::sealed);
-        let rollups = newest_within(rollups, bytes / ROLLUPS_SHARE);
-        let blocks: Vec<SealedBlock> = state.chain(rollups.cloned()).collect();
-        let checkpoint_bytes = blocks.iter().map(|block| block.frame.len() as u64).sum();
+        let mut blocks: Vec<SealedBlock> = state.collect();
+        let bytes_of = |blocks: &[SealedBlock]| -> u64 {
+            blocks.iter().map(|block| block.frame.len() as u64).sum()
+        };
+        let state_bytes = bytes_of(&blocks);
+        blocks.extend(newest_within(rollups, bytes / ROLLUPS_SHARE).cloned());
+        let checkpoint_bytes = bytes_of(&blocks);
         let mut header = self.setup.host.clone();
         header.clock = *clock;
         header.window = WindowInfo { asked_ns: window.limits.span_ns, ..WindowInfo::default() };
@@ -299,11 +303,11 @@ impl SpoolWriter {
             checkpoint_bytes,
         });
         let head = header_frame(&header, 0)?;
-        if head.len() as u64 + checkpoint_bytes > bytes / 2 {
+        if head.len() as u64 + state_bytes > bytes / 2 {
             return Err(io::Error::other(format!(
                 "the state of the host takes {} of the {bytes} bytes of a part: give --spool-size \
                  more",
-                head.len() as u64 + checkpoint_bytes
+                head.len() as u64 + state_bytes
             )));
         }
         let path = part_path(&self.setup.directory, (self.sequence % PARTS as u64) as usize);
