@@ -140,6 +140,9 @@ pub enum Extent {
     Inside(u8),
     /// As many bits as an argument says.
     Bits(u8),
+    /// As many as the version says that an argument points to, see
+    /// [`crate::wire::capability_sets`].
+    Version(u8),
 }
 
 /// What lies in memory; the members stand in `recorder::event::structure`.

@@ -230,6 +230,10 @@ pub mod attachment_flag {
     pub const CUT: u8 = 1 << 1;
     /// A secret in it was masked. No program of the kernel sets it.
     pub const MASKED: u8 = 1 << 2;
+    /// It was read when the call was entered, since the kernel writes there: one element as
+    /// it was passed. What stood in its place when the call returned comes behind it, where
+    /// the kernel may have changed it.
+    pub const ENTERED: u8 = 1 << 3;
 }
 
 /// What the exit program does for one system call, a value of the map `PLAN`.
@@ -248,17 +252,29 @@ pub mod plan {
     pub mod special {
         /// Nothing.
         pub const NONE: u64 = 0;
-        /// `execve`, `execveat`: the path is read at entry as well.
+        /// `execve`, `execveat`: the path is read at entry as well, and the arguments at the
+        /// exit of one that failed.
         pub const EXEC: u64 = 1;
         /// `exit`, `exit_group`: recorded at entry.
         pub const EXIT: u64 = 2;
+        /// `select`, `ppoll` and their like: what the kernel changes is read at entry, see
+        /// [`ENTERED`](super::super::when::ENTERED).
+        pub const ENTERED: u64 = 3;
         /// `rt_sigreturn`: number from the slot, no arguments.
-        pub const SIGRETURN: u64 = 3;
+        pub const SIGRETURN: u64 = 4;
         /// `accept`, `accept4`: the caller owns the new socket.
-        pub const ACCEPT: u64 = 4;
+        pub const ACCEPT: u64 = 5;
         /// `fcntl`, `ioctl` and their like: an argument says what the others are. The
         /// plan is looked up in `SELECTED`; this one is for what is not found there.
-        pub const SELECTED: u64 = 5;
+        pub const SELECTED: u64 = 6;
+        /// Those that take more than the slot at entry are the numbers from the first to the
+        /// last of these: one compare.
+        pub const AT_ENTRY: (u64, u64) = (EXEC, ENTERED);
+    }
+    /// Whether the entry of the call takes more than to fill the slot.
+    pub const fn is_special_at_entry(plan: u64) -> bool {
+        let (first, last) = special::AT_ENTRY;
+        special_of(plan).wrapping_sub(first) <= last - first
     }
     /// Bits of the plan that a selected one does not replace.
     pub const FILES: u64 = 0xff00;
@@ -382,9 +398,21 @@ pub struct Reading {
     /// first argument: which it is decides how much is kept, and of what the kernel
     /// tells about processes nothing is.
     pub is_data: u8,
+    /// For what is read at entry: its first word in [`Slot::entered`], at most
+    /// [`ENTERED_PLACE_MAX`].
+    pub entered_at: u8,
     /// Always 0.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }
+
+/// Words of [`Slot::entered`]: three sets of descriptors and a time.
+pub const ENTERED_WORDS: usize = 5;
+
+/// The largest [`Reading::entered_at`]: a mask, so that the verifier sees a bound, and from
+/// here there are two words.
+pub const ENTERED_PLACE_MAX: u8 = 3;
+
+const _: () = assert!(ENTERED_PLACE_MAX as usize + 2 == ENTERED_WORDS);
 
 const _: () = assert!(size_of::<Reading>() == 16);
 
@@ -411,6 +439,10 @@ pub mod reading {
     pub const FOLLOW: u8 = 8;
     /// A string; the pointer is in the structure read before.
     pub const FOLLOW_STRING: u8 = 9;
+    /// As many as the version of capabilities says that was read at entry as the first word,
+    /// see [`super::capability_sets`]. Like what is read at entry it is attached by itself,
+    /// and to the others it follows a structure that is not there.
+    pub const VERSION: u8 = 10;
 }
 
 /// When something is read.
@@ -423,6 +455,10 @@ pub mod when {
     pub const POSITIVE: u8 = 2;
     /// When a signal interrupted the call: what is left of its time.
     pub const INTERRUPTED: u8 = 3;
+    /// When the call was entered: the kernel may write there.
+    pub const ENTERED: u8 = 4;
+    /// The same, and what stands there when it returns, where [`is_changed`] says so.
+    pub const CHANGED: u8 = 5;
 
     /// Whether it is read for a call with this result.
     pub const fn holds(when: u8, ret: i64) -> bool {
@@ -431,8 +467,28 @@ pub mod when {
             SUCCESS => ret >= 0,
             POSITIVE => ret > 0,
             // EINTR, ERESTART_RESTARTBLOCK.
-            _ => ret == -4 || ret == -516,
+            INTERRUPTED => ret == -4 || ret == -516,
+            // That was before.
+            _ => false,
         }
+    }
+
+    /// Whether a call with this result may have changed what it was given: it has done
+    /// something, or a signal ended its wait (`EINTR`, `ERESTARTNOHAND`). When its time is
+    /// up nothing is left of it, and that goes without saying.
+    pub const fn is_changed(ret: i64) -> bool {
+        ret > 0 || ret == -4 || ret == -514
+    }
+}
+
+/// How many `struct __user_cap_data_struct` a call on capabilities has by the version in its
+/// header (include/uapi/linux/capability.h): one of 32 bits each, since 2.6.25 two of which
+/// the second has the upper halves. 0 for a version the kernel does not know: it takes none.
+pub const fn capability_sets(version: u32) -> u32 {
+    match version {
+        0x1998_0330 => 1,
+        0x2007_1026 | 0x2008_0522 => 2,
+        _ => 0,
     }
 }
 
@@ -573,9 +629,16 @@ pub struct Slot {
     pub args: [u64; SYSCALL_ARGS_MAX],
     /// A [`slot_state`].
     pub state: u32,
-    /// [`flag::COMPAT`] or 0.
+    /// [`flag::COMPAT`] or 0, and above [`SLOT_ENTERED`] a bit for each word of `entered`
+    /// with which something begins that could be read.
     pub flags: u32,
+    /// What was read at entry, see [`Reading::entered_at`]. With it a slot still has the
+    /// same size in the kernel's allocator: 192 bytes with what task storage adds.
+    pub entered: [u64; ENTERED_WORDS],
 }
+
+/// The first bit of [`Slot::flags`] that says what could be read at entry.
+pub const SLOT_ENTERED: u32 = 16;
 
 /// States of a [`Slot`].
 pub mod slot_state {

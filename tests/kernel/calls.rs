@@ -93,6 +93,88 @@ fn an_execve_that_fails_has_path_and_error() {
     assert_eq!(kind(&events, "process_exec").len(), 0);
 }
 
+/// The arguments of a program that could not be started are in memory still, and are
+/// recorded as those of one that was: masked, cut at the same length, and marked.
+#[test]
+fn the_arguments_of_an_exec_that_fails_are_recorded() {
+    let words = |words: &[&[u8]]| -> Vec<CString> {
+        words.iter().map(|word| CString::new(*word).expect("no NUL")).collect()
+    };
+    let many: Vec<Vec<u8>> = (0..300).map(|place| format!("w{place}").into_bytes()).collect();
+    let many: Vec<&[u8]> = many.iter().map(Vec::as_slice).collect();
+    let long = [b'l'; 5000];
+    let lists = [
+        words(&[b"name", b"-z", b"", b"a \"b\"", b"--password=hunter2hunter2"]),
+        words(&[b"name", b"\xff\xfe"]),
+        words(&[]),
+        words(&[b""]),
+        words(&many),
+        words(&[b"name", &long, b"more"]),
+        // With its NUL as many bytes as are kept, and one more.
+        words(&[&long[..4095]]),
+        words(&[&long[..4096]]),
+        words(&[&long[..4090], b"last"]),
+        words(&[&long[..4090], b"last", b"more"]),
+    ];
+    let environment = words(&[b"SECRET=envmark-of-exec"]);
+    let recorder = RecorderProcess::start();
+    let child = Child::fork(|| {
+        let end = |list: &[CString]| -> Vec<*const libc::c_char> {
+            list.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect()
+        };
+        let variables = end(&environment);
+        // SAFETY: strings and lists with their ends, or memory that is not there.
+        unsafe {
+            let mut failed = 0;
+            for list in &lists {
+                failed += libc::execve(NOWHERE.as_ptr(), end(list).as_ptr(), variables.as_ptr());
+            }
+            let execve = |argv: usize| {
+                libc::syscall(libc::SYS_execve, NOWHERE.as_ptr(), argv, variables.as_ptr()) as i32
+            };
+            failed += execve(0);
+            failed += execve(8);
+            let wild = [lists[0][0].as_ptr(), 8 as *const libc::c_char, ptr::null()];
+            failed += execve(wild.as_ptr() as usize);
+            let argv = end(&lists[0]);
+            let (argv, envp) = (argv.as_ptr(), variables.as_ptr());
+            let at = libc::syscall(libc::SYS_execveat, -1, c"none".as_ptr(), argv, envp, 0) as i32;
+            i32::from(failed + at != -14)
+        }
+    });
+    let pid = child.finish();
+    let file = recorder.dump(&[]);
+    let of_child = ["--pid", &pid.to_string()];
+    let events = recorder.replay(&file, &of_child);
+    let execs: Vec<&Value> =
+        calls(&events, "execve").into_iter().map(|call| &call["args"]).collect();
+    let is_cut = |place: usize| execs[place].get("argv_cut").is_some();
+    let masked = json!(["name", "-z", "", "a \"b\"", "--password=***"]);
+    assert_eq!((&execs[0]["argv"], is_cut(0)), (&masked, false));
+    assert_eq!(execs[1]["argv_hex"], json!(["6e616d65", "fffe"]), "{}", execs[1]);
+    assert_eq!((&execs[2]["argv"], &execs[3]["argv"]), (&json!([]), &json!([""])));
+    assert!(!is_cut(2) && !is_cut(3));
+    let list = |place: usize| execs[place]["argv"].as_array().expect("a list");
+    assert_eq!((list(4).len(), &list(4)[255], is_cut(4)), (256, &json!("w255"), true));
+    let lengths =
+        |place: usize| -> Vec<usize> { list(place).iter().map(|word| text(word).len()).collect() };
+    assert_eq!((lengths(5), is_cut(5)), (vec![4, 4091], true));
+    assert_eq!((lengths(6), is_cut(6)), (vec![4095], false));
+    assert_eq!((lengths(7), is_cut(7)), (vec![4096], true));
+    assert_eq!((lengths(8), is_cut(8)), (vec![4090, 4], false));
+    assert_eq!((lengths(9), is_cut(9)), (vec![4090, 4], true));
+    assert_eq!(execs[10]["argv"], "NULL", "{}", execs[10]);
+    assert_eq!((&execs[11]["argv"], &execs[11]["argv_unreadable"]), (&Value::Null, &json!(true)));
+    // What could be read is told, and that there was more.
+    assert_eq!((&execs[12]["argv"], is_cut(12)), (&json!(["name"]), true));
+    let at = call(&events, "execveat");
+    assert_eq!((&at["args"]["argv"], &at["errno"]), (&masked, &json!("EBADF")), "{at}");
+    let shown = recorder.replay_text(&file, &of_child);
+    let expected = r#"execve("/nonexistent/recorder-test", ["name", "-z", "", "a \"b\"", "--password=***"], 0x"#;
+    assert!(shown.contains(expected), "{shown}");
+    assert!(!shown.contains("envmark-of-exec") && !shown.contains("hunter2"), "{shown}");
+}
+
 extern "C" fn nothing(_signal: i32) {}
 
 /// Installs a handler that does nothing.

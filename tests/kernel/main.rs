@@ -13,6 +13,7 @@ mod containers;
 mod descriptors;
 mod doors;
 mod dumps;
+mod entered;
 mod hostile;
 mod ledger;
 mod life;

@@ -219,9 +219,20 @@ fn forget(scratch: *mut u8, place: usize, value: u64) -> u64 {
     }
 }
 
+/// How far the attachments have come by whatever way, and the plan: what comes behind is one
+/// way to the verifier, and not one for each number of attachments and each kind of call.
+#[cfg(feature = "btf")]
+#[inline(always)]
+pub(super) fn forget_ways(scratch: *mut u8, attaching: Attaching, plan: u64) -> (Attaching, u64) {
+    let at = forget(scratch, 0, u64::from(attaching.at)) as u32;
+    let count = forget(scratch, 1, u64::from(attaching.count)) as u32;
+    let plan = forget(scratch, 2, plan);
+    (Attaching { at: bound(at, RECORD_BYTES_MAX as u32 - 1), count, base: 0 }, plan)
+}
+
 /// An argument, from the words already in the buffer.
 #[inline(always)]
-fn word(scratch: *mut u8, arg: u32) -> u64 {
+pub(super) fn word(scratch: *mut u8, arg: u32) -> u64 {
     let words = scratch.wrapping_add(size_of::<record::Syscall>()).cast::<u64>();
     // SAFETY: at most eight words into a buffer of kilobytes.
     unsafe { words.wrapping_add(bound(arg, 7) as usize).read() }
@@ -245,7 +256,7 @@ fn user_half(pointer: u64) -> u32 {
 }
 
 #[inline(always)]
-fn read_bytes(body: *mut u8, pointer: u64, bytes: u64, bytes_max: u16) -> (u32, u8) {
+pub(super) fn read_bytes(body: *mut u8, pointer: u64, bytes: u64, bytes_max: u16) -> (u32, u8) {
     let is_cut = bytes > u64::from(bytes_max);
     let length = if is_cut { u32::from(bytes_max) } else { bytes as u32 };
     let length = bound(length, MEMORY_BYTES_MAX as u32);

@@ -1,8 +1,12 @@
 //! One file per subject.
 
+#[cfg(feature = "btf")]
+mod arguments;
 mod attach;
 mod cgroup;
 mod control;
+#[cfg(feature = "btf")]
+mod entered;
 #[cfg(feature = "btf")]
 mod family;
 #[cfg(feature = "btf")]

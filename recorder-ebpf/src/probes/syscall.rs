@@ -19,14 +19,19 @@ use recorder_ebpf::{
 #[cfg(feature = "btf")]
 use recorder_ebpf::wire::Header;
 
-#[cfg(feature = "btf")]
-use super::files::attach_left;
 use super::{
     STRING_READ_BYTES, Subject,
     attach::{Attaching, attach_all, selected},
     bound,
     network::accepted,
     subject,
+};
+#[cfg(feature = "btf")]
+use super::{
+    arguments::attach_arguments,
+    attach::forget_ways,
+    entered::{attach_entered, keep_entered},
+    files::attach_left,
 };
 #[cfg(feature = "btf")]
 use crate::emit::QuietScope;
@@ -80,6 +85,10 @@ pub(crate) fn enter(
     let Some(slot) = slot else { return };
     // SAFETY: the slot belongs to the current thread, which is here.
     unsafe { fill(slot, nr, args, flags) };
+    #[cfg(feature = "btf")]
+    if plan::special_of(plan) == special::ENTERED {
+        keep_entered(slot, plan);
+    }
     if plan::special_of(plan) == special::EXEC {
         let (path, _) = plan::attachment(plan, 0);
         let is_at = path == 1;
@@ -111,8 +120,7 @@ unsafe fn fill(slot: *mut Slot, nr: i64, args: [u64; SYSCALL_ARGS_MAX], flags: u
 #[cfg(feature = "btf")]
 #[inline(always)]
 unsafe fn enter_plain(slot: *mut Slot, regs: &impl CallRegisters, nr: i64, pid_tgid: u64) -> bool {
-    let special = plan::special_of(plan_of(nr, false));
-    if special == special::EXIT || special == special::EXEC || subject(pid_tgid) != Subject::Other {
+    if plan::is_special_at_entry(plan_of(nr, false)) || subject(pid_tgid) != Subject::Other {
         return false;
     }
     // SAFETY: the caller vouches for it.
@@ -387,22 +395,48 @@ fn record_call(scope: &Scope, pid_tgid: u64, call: Call, args: &[u64; SYSCALL_AR
     } else if special == special::ACCEPT && call.ret >= 0 {
         accepted(call.task, call.ret as u64);
     }
-    let attaching = attach_all(scratch, plan, count, &call);
-    #[cfg(feature = "btf")]
-    let attaching = attach_left(scratch, plan::leaves_of(plan), &call, args, attaching);
-    let Attaching { at: bytes, count: attachments, .. } = attaching;
+    // All that is known of the call is written before anything is attached, and what is still
+    // needed is read again behind that: the ways there are many, and each one that is told
+    // from the others by what it knows is followed to the end by the verifier.
     // SAFETY: as above.
     unsafe {
         (*fixed).header = header(Kind::Syscall, now, pid_tgid);
-        (*fixed).header.bytes = bytes as u16;
         (*fixed).header.args = count as u8;
         (*fixed).header.flags = flags;
-        (*fixed).header.attachments = attachments as u8;
         (*fixed).header.seq = numbered.seq;
         (*fixed).header.skipped = numbered.skipped;
         (*fixed).nr = call.nr;
         (*fixed).ret = call.ret;
         (*fixed).dur_ns = dur_ns;
+    }
+    let attaching = attach_all(scratch, plan, count, &call);
+    // Without BTF the stack has no room for calls that deep: what the kernel overwrites and
+    // the arguments of an exec that failed are addresses then.
+    #[cfg(feature = "btf")]
+    let attaching = {
+        let (mut attaching, plan) = forget_ways(scratch, attaching, plan);
+        // SAFETY: as above; volatile, so that the compiler does not know them.
+        let call = unsafe {
+            Call {
+                ret: (&raw const (*fixed).ret).read_volatile(),
+                flags: (&raw const (*fixed).header.flags).read_volatile(),
+                ..call
+            }
+        };
+        let special = plan::special_of(plan);
+        if special == special::ENTERED {
+            attaching = attach_entered(plan, &call, attaching);
+        } else if special == special::EXEC {
+            attaching = attach_arguments(scratch, plan, &call, attaching);
+        }
+        let (attaching, plan) = forget_ways(scratch, attaching, plan);
+        attach_left(scratch, plan::leaves_of(plan), &call, args, attaching)
+    };
+    let Attaching { at: bytes, count: attachments, .. } = attaching;
+    // SAFETY: as above.
+    unsafe {
+        (*fixed).header.bytes = bytes as u16;
+        (*fixed).header.attachments = attachments as u8;
         let stored = scope.offer(Kind::Syscall, scratch.cast(), u64::from(bytes), now);
         numbered.settle(scope.per_cpu(), stored);
     }
@@ -489,6 +523,13 @@ mod attached {
         let slot =
             unsafe { bpf_task_storage_get(map, task, core::ptr::null_mut(), u64::from(create)) };
         if slot.is_null() { None } else { Some(slot.cast()) }
+    }
+
+    /// The slot of the current thread, where it has one.
+    #[inline(always)]
+    pub(crate) fn own_slot() -> Option<*mut Slot> {
+        // SAFETY: the current task.
+        unsafe { slot_of(bpf_get_current_task_btf(), false) }
     }
 
     /// Whether a filter answered the current call, which had no entry, with a signal:
@@ -650,4 +691,6 @@ mod attached {
     }
 }
 
+#[cfg(feature = "btf")]
+pub(crate) use attached::own_slot;
 pub(crate) use attached::slot_of;

@@ -116,8 +116,15 @@ impl Builder {
 /// What is read of arguments, with the number of the argument, in the order of the wire.
 pub fn readings(args: &[Arg], abi: Abi, kept: DataKept) -> Vec<(u8, Reading)> {
     let mut found = Vec::new();
+    let mut entered_words = 0;
     for (place, arg) in (0u8..).zip(args) {
-        found.extend(reading_of(arg.meaning, place, abi, kept).map(|reading| (place, reading)));
+        found.extend(reading_of(arg.meaning, place, abi, kept).map(|mut reading| {
+            if reading.when >= when::ENTERED {
+                reading.entered_at = entered_words;
+                entered_words += reading.element_bytes.div_ceil(8) as u8;
+            }
+            (place, reading)
+        }));
         if let Meaning::Memory(memory) = arg.meaning {
             let parts = parts_of(memory.layout, memory.when, abi);
             found.extend(parts.into_iter().map(|reading| (place, reading)));
@@ -150,6 +157,7 @@ fn reading_of(meaning: Meaning, place: u8, abi: Abi, kept: DataKept) -> Option<R
                 Extent::Pointed(arg) => (reading::POINTED, arg, 1, list),
                 Extent::Inside(offset) => (reading::INSIDE, offset, 1, list),
                 Extent::Bits(arg) => (reading::BITS, arg, element, SOCKADDR_BYTES_MAX as u16),
+                Extent::Version(arg) => (reading::VERSION, arg, element, 2 * element),
             };
             Reading { count_at, element_bytes, bytes_max, ..of_kind(kind, memory.when) }
         }
@@ -194,7 +202,9 @@ fn parts_of(layout: Layout, when: u8, abi: Abi) -> Vec<Reading> {
 
 #[cfg(test)]
 mod tests {
-    use recorder_ebpf::wire::{RECORD_BYTES_MAX, STRING_BYTES_MAX, plan::special};
+    use recorder_ebpf::wire::{
+        ENTERED_PLACE_MAX, ENTERED_WORDS, RECORD_BYTES_MAX, STRING_BYTES_MAX, plan::special,
+    };
 
     use super::*;
     use crate::event::syscall::by_name;
@@ -293,6 +303,43 @@ mod tests {
             assert!(capture.selected.len() <= plan::SELECTED_MAX as usize);
             assert_eq!(capture.plans.len(), CALLS_MAX as usize);
         }
+    }
+
+    /// What is read at entry has room in a slot, whole words of it, and the header of
+    /// capabilities comes first: its version says how many there are.
+    #[test]
+    fn what_is_read_at_entry_has_its_place() {
+        let mut count = 0;
+        for abi in ABIS {
+            for call in (0..512).filter_map(|nr| lookup(abi, nr)) {
+                let found = readings(call.args, abi, ALL);
+                let entered = found.iter().filter(|(_, reading)| reading.when >= when::ENTERED);
+                let mut next = 0;
+                for (_, reading) in entered {
+                    assert_eq!(reading.entered_at, next, "{}", call.name);
+                    assert!(reading.entered_at <= ENTERED_PLACE_MAX, "{}", call.name);
+                    assert!(matches!(reading.element_bytes, 4 | 8 | 16), "{}", call.name);
+                    assert!(matches!(reading.kind, reading::ONE | reading::BITS), "{}", call.name);
+                    next += reading.element_bytes.div_ceil(8) as u8;
+                }
+                assert!(usize::from(next) <= ENTERED_WORDS, "{}", call.name);
+                assert_eq!(next > 0, call.special() == special::ENTERED, "{}", call.name);
+                let by_version = found.iter().find(|(_, reading)| reading.kind == reading::VERSION);
+                if let Some((_, reading)) = by_version {
+                    let header = &found[usize::from(reading.count_at)];
+                    assert_eq!((header.1.when, header.1.entered_at), (when::ENTERED, 0));
+                }
+                // The plan of a form does not say that anything is read then.
+                let forms = call.forms.map(|forms| forms.rows).unwrap_or_default();
+                let mut args = forms.iter().flat_map(|form| form.args);
+                assert!(!args.any(Arg::is_read_at_entry), "{}", call.name);
+                count += usize::from(next > 0);
+            }
+        }
+        assert!(count > 20, "{count}");
+        let special = |name| plan::is_special_at_entry(plan_of(Abi::X86_64, name).0);
+        assert!(["execve", "exit", "select", "sendfile", "capset"].into_iter().all(special));
+        assert!(!["read", "accept", "fcntl", "rt_sigreturn", "poll"].into_iter().any(special));
     }
 
     /// What programs read and write is their own.

@@ -102,6 +102,13 @@ pub struct Arg {
     pub meaning: Meaning,
 }
 
+impl Arg {
+    /// Whether what it points to is read when the call is entered.
+    pub fn is_read_at_entry(&self) -> bool {
+        matches!(self.meaning, Meaning::Memory(memory) if memory.when >= when::ENTERED)
+    }
+}
+
 /// One system call.
 #[derive(Debug)]
 pub struct Syscall {
@@ -128,6 +135,7 @@ impl Syscall {
             "exit" | "exit_group" => special::EXIT,
             "rt_sigreturn" | "sigreturn" => special::SIGRETURN,
             "accept" | "accept4" => special::ACCEPT,
+            _ if self.args.iter().any(Arg::is_read_at_entry) => special::ENTERED,
             _ => special::NONE,
         }
     }
@@ -397,9 +405,33 @@ pub(super) const fn inside(layout: Layout, offset: u8) -> Meaning {
     memory(layout, Extent::Inside(offset), when::ALWAYS)
 }
 
-/// It points to as many bits as argument `arg` says.
-pub(super) const fn bits(layout: Layout, arg: u8) -> Meaning {
-    memory(layout, Extent::Bits(arg), when::ALWAYS)
+/// It points to as many bits as argument `arg` says, which the program wrote and the kernel
+/// overwrites.
+pub(crate) const fn changed_bits(layout: Layout, arg: u8) -> Meaning {
+    memory(layout, Extent::Bits(arg), when::CHANGED)
+}
+
+/// It points to one, which the program wrote and the kernel may overwrite: with what is left
+/// of a time, with where an offset has come to.
+pub(crate) const fn changed(layout: Layout) -> Meaning {
+    memory(layout, Extent::One, when::CHANGED)
+}
+
+/// It points to one, which the program wrote and the kernel may overwrite with what is of
+/// no account.
+pub(super) const fn entered(layout: Layout) -> Meaning {
+    memory(layout, Extent::One, when::ENTERED)
+}
+
+/// It points to as many as the version says that argument `arg` points to, which the
+/// program wrote.
+pub(super) const fn versions(layout: Layout, arg: u8) -> Meaning {
+    memory(layout, Extent::Version(arg), when::ALWAYS)
+}
+
+/// The same, which the kernel wrote.
+pub(super) const fn written_versions(layout: Layout, arg: u8) -> Meaning {
+    memory(layout, Extent::Version(arg), when::SUCCESS)
 }
 
 const fn memory(layout: Layout, extent: Extent, when: u8) -> Meaning {

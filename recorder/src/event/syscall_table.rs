@@ -15,8 +15,8 @@ use recorder_ebpf::schema::Meaning::*;
 use recorder_ebpf::schema::{Choice, DataClass};
 
 use super::{
-    Arg, Groups, Syscall, bits, ended, given, inside, left, list, result_bytes, results, sized,
-    written, written_sized,
+    Arg, Groups, Syscall, changed, changed_bits, ended, entered, given, inside, left, list,
+    result_bytes, results, sized, versions, written, written_sized, written_versions,
 };
 use crate::event::form::{self, Forms};
 
@@ -55,7 +55,7 @@ calls! {
     /// Every call, with the arguments it has in most ABIs.
     CALLS;
     _llseek(fd: Fd, offset_high: Address, offset_low: Address, result: written(OffsetValue), whence: Flags(Seek));
-    _newselect(n: Int, inp: bits(FdSet, 0), outp: bits(FdSet, 0), exp: bits(FdSet, 0), tvp: given(Timeval)) [DESCRIPTOR];
+    _newselect(n: Int, inp: changed_bits(FdSet, 0), outp: changed_bits(FdSet, 0), exp: changed_bits(FdSet, 0), tvp: changed(Timeval)) [DESCRIPTOR];
     _sysctl(args: Address);
     accept(fd: Fd, upeer_sockaddr: SockaddrOut, upeer_addrlen: written(IntValue)) [NETWORK] STATE;
     accept4(fd: Fd, upeer_sockaddr: SockaddrOut, upeer_addrlen: written(IntValue), flags: Flags(Accept)) [NETWORK] STATE;
@@ -72,8 +72,8 @@ calls! {
     break();
     brk(brk: Address) [MEMORY];
     cachestat(fd: Fd, cstat_range: given(CachestatRange), cstat: written(Cachestat), flags: Unsigned);
-    capget(header: given(CapHeader), dataptr: written(CapData));
-    capset(header: given(CapHeader), data: given(CapData)) STATE;
+    capget(header: entered(CapHeader), dataptr: written_versions(CapData, 0));
+    capset(header: entered(CapHeader), data: versions(CapData, 0)) STATE;
     chdir(filename: Path) STATE;
     chmod(filename: Path, mode: Mode);
     chown(filename: Path, user: Uid, group: Gid);
@@ -85,8 +85,8 @@ calls! {
     clock_getres_time64(which_clock: Flags(Clock), tp: written(Timespec64));
     clock_gettime(which_clock: Flags(Clock), tp: written(Timespec));
     clock_gettime64(which_clock: Flags(Clock), tp: written(Timespec64));
-    clock_nanosleep(which_clock: Flags(Clock), flags: Flags(TimerSet), rqtp: given(Timespec), rmtp: left(Timespec));
-    clock_nanosleep_time64(which_clock: Flags(Clock), flags: Flags(TimerSet), rqtp: given(Timespec64), rmtp: left(Timespec64));
+    clock_nanosleep(which_clock: Flags(Clock), flags: Flags(TimerSet), rqtp: entered(Timespec), rmtp: left(Timespec));
+    clock_nanosleep_time64(which_clock: Flags(Clock), flags: Flags(TimerSet), rqtp: entered(Timespec64), rmtp: left(Timespec64));
     clock_settime(which_clock: Flags(Clock), tp: given(Timespec));
     clock_settime64(which_clock: Flags(Clock), tp: given(Timespec64));
     clone(clone_flags: Flags(Clone), newsp: Address, parent_tidptr: Address, child_tidptr: Address, tls: Address) [PROCESS] STATE;
@@ -94,7 +94,7 @@ calls! {
     close(fd: Fd) STATE;
     close_range(fd: Unsigned, max_fd: Unsigned, flags: Flags(CloseRange)) STATE;
     connect(fd: Fd, uservaddr: Sockaddr, addrlen: SockaddrLen) [NETWORK] STATE;
-    copy_file_range(fd_in: Fd, off_in: given(OffsetValue), fd_out: Fd, off_out: given(OffsetValue), len: Bytes, flags: Unsigned);
+    copy_file_range(fd_in: Fd, off_in: changed(OffsetValue), fd_out: Fd, off_out: changed(OffsetValue), len: Bytes, flags: Unsigned);
     creat(pathname: Path, mode: Mode) [DESCRIPTOR] STATE;
     create_module(name: Text, size: Bytes);
     delete_module(name_user: Text, flags: Flags(Open));
@@ -111,8 +111,8 @@ calls! {
     epoll_wait_old();
     eventfd(count: Unsigned) [DESCRIPTOR] STATE;
     eventfd2(count: Unsigned, flags: Flags(Eventfd)) [DESCRIPTOR] STATE;
-    execve(filename: Path, argv: Address, envp: Address) [PROCESS] STATE;
-    execveat(fd: Fd, filename: Path, argv: Address, envp: Address, flags: Flags(AtExec)) [PROCESS] STATE;
+    execve(filename: Path, argv: Argv, envp: Address) [PROCESS] STATE;
+    execveat(fd: Fd, filename: Path, argv: Argv, envp: Address, flags: Flags(AtExec)) [PROCESS] STATE;
     exit(error_code: Int) [PROCESS] STATE;
     exit_group(error_code: Int) [PROCESS] STATE;
     faccessat(dfd: DirFd, filename: Path, mode: Flags(Access));
@@ -295,7 +295,7 @@ calls! {
     munlockall() [MEMORY];
     munmap(addr: Address, len: Bytes) [MEMORY];
     name_to_handle_at(dfd: DirFd, name: Path, handle: written(FileHandle), mnt_id: written(IntValue), flag: Flags(At));
-    nanosleep(rqtp: given(Timespec), rmtp: left(Timespec));
+    nanosleep(rqtp: entered(Timespec), rmtp: left(Timespec));
     newfstatat(dfd: DirFd, filename: Path, statbuf: written(Stat), flag: Flags(At));
     nfsservctl(cmd: Int, arg: Address, res: Address);
     nice(increment: Int);
@@ -323,8 +323,8 @@ calls! {
     pkey_free(pkey: Int) [MEMORY];
     pkey_mprotect(start: Address, len: Bytes, prot: Flags(Prot), pkey: Int) [MEMORY];
     poll(ufds: list(Pollfd, 1), nfds: Unsigned, timeout_msecs: Int) [DESCRIPTOR];
-    ppoll(ufds: list(Pollfd, 1), nfds: Unsigned, tsp: given(Timespec), sigmask: sized(Sigset, 4), sigsetsize: Bytes) [DESCRIPTOR];
-    ppoll_time64(ufds: list(Pollfd, 1), nfds: Unsigned, tsp: given(Timespec64), sigmask: sized(Sigset, 4), sigsetsize: Bytes) [DESCRIPTOR];
+    ppoll(ufds: list(Pollfd, 1), nfds: Unsigned, tsp: changed(Timespec), sigmask: sized(Sigset, 4), sigsetsize: Bytes) [DESCRIPTOR];
+    ppoll_time64(ufds: list(Pollfd, 1), nfds: Unsigned, tsp: changed(Timespec64), sigmask: sized(Sigset, 4), sigsetsize: Bytes) [DESCRIPTOR];
     prctl(option: Flags(Prctl), arg2: Address, arg3: Address, arg4: Address, arg5: Address) => PRCTL;
     pread64(fd: Fd, buf: Data(DataClass::File), count: Bytes, pos: Number);
     preadv(fd: Fd, vec: list(Iovec, 2), vlen: Number, pos_l: Number, pos_h: Number);
@@ -336,8 +336,8 @@ calls! {
     process_vm_writev(pid: Pid, lvec: list(Iovec, 2), liovcnt: Number, rvec: list(Iovec, 4), riovcnt: Number, flags: Unsigned);
     prof();
     profil();
-    pselect6(n: Int, inp: bits(FdSet, 0), outp: bits(FdSet, 0), exp: bits(FdSet, 0), tsp: given(Timespec), sig: Address) [DESCRIPTOR];
-    pselect6_time64(n: Int, inp: bits(FdSet, 0), outp: bits(FdSet, 0), exp: bits(FdSet, 0), tsp: given(Timespec64), sig: Address) [DESCRIPTOR];
+    pselect6(n: Int, inp: changed_bits(FdSet, 0), outp: changed_bits(FdSet, 0), exp: changed_bits(FdSet, 0), tsp: changed(Timespec), sig: Address) [DESCRIPTOR];
+    pselect6_time64(n: Int, inp: changed_bits(FdSet, 0), outp: changed_bits(FdSet, 0), exp: changed_bits(FdSet, 0), tsp: changed(Timespec64), sig: Address) [DESCRIPTOR];
     ptrace(request: Flags(Ptrace), pid: Tid, addr: Address, data: Address);
     putpmsg();
     pwrite64(fd: Fd, buf: Data(DataClass::File), count: Bytes, pos: Number);
@@ -391,14 +391,14 @@ calls! {
     sched_yield();
     seccomp(op: Flags(Seccomp), flags: Flags(SeccompFlags), uargs: Address) STATE => SECCOMP;
     security();
-    select(n: Int, inp: bits(FdSet, 0), outp: bits(FdSet, 0), exp: bits(FdSet, 0), tvp: given(Timeval)) [DESCRIPTOR];
+    select(n: Int, inp: changed_bits(FdSet, 0), outp: changed_bits(FdSet, 0), exp: changed_bits(FdSet, 0), tvp: changed(Timeval)) [DESCRIPTOR];
     semctl(semid: Int, semnum: Int, cmd: Flags(IpcCommand), arg: Address);
     semget(key: Hex, nsems: Int, semflg: Flags(IpcFlags));
     semop(semid: Int, tsops: list(Sembuf, 2), nsops: Unsigned);
     semtimedop(semid: Int, tsops: list(Sembuf, 2), nsops: Unsigned, timeout: given(Timespec));
     semtimedop_time64(semid: Int, tsops: list(Sembuf, 2), nsops: Unsigned, timeout: given(Timespec64));
-    sendfile(out_fd: Fd, in_fd: Fd, offset: given(OffsetValue), count: Bytes) [NETWORK];
-    sendfile64(out_fd: Fd, in_fd: Fd, offset: given(OffsetValue), count: Bytes) [NETWORK];
+    sendfile(out_fd: Fd, in_fd: Fd, offset: changed(WordValue), count: Bytes) [NETWORK];
+    sendfile64(out_fd: Fd, in_fd: Fd, offset: changed(OffsetValue), count: Bytes) [NETWORK];
     sendmmsg(fd: Fd, mmsg: list(Mmsghdr, 2), vlen: Int, flags: Flags(Msg)) [NETWORK];
     sendmsg(fd: Fd, msg: given(Msghdr), flags: Flags(Msg)) [NETWORK];
     sendto(fd: Fd, buff: Data(DataClass::Network), len: Bytes, flags: Flags(Msg), addr: Sockaddr, addr_len: SockaddrLen) [NETWORK];
@@ -455,7 +455,7 @@ calls! {
     socket(family: Flags(AddressFamily), type: Flags(SocketType), protocol: By(Choice::Protocol)) [NETWORK | DESCRIPTOR] STATE;
     socketcall(call: Flags(SocketCall), args: Address) [NETWORK | DESCRIPTOR] STATE;
     socketpair(family: Flags(AddressFamily), type: Flags(SocketType), protocol: By(Choice::Protocol), usockvec: written(DescriptorPair)) [NETWORK | DESCRIPTOR] STATE;
-    splice(fd_in: Fd, off_in: given(OffsetValue), fd_out: Fd, off_out: given(OffsetValue), len: Bytes, flags: Flags(Splice));
+    splice(fd_in: Fd, off_in: changed(OffsetValue), fd_out: Fd, off_out: changed(OffsetValue), len: Bytes, flags: Flags(Splice));
     ssetmask(newmask: Int) [SIGNAL];
     stat(filename: Path, statbuf: written(Stat));
     stat64(filename: Path, statbuf: written(Stat64));

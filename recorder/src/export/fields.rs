@@ -141,9 +141,13 @@ Every event has `ts`, `ts_ns`, `kind`, `cpu`, and where it belongs to a thread `
 `comm`. A call has `name`, `args`, `ret`, `errno` and `dur_ns` besides. Arguments have the names
 of the kernel. *given* is read of whatever the program passed, *written* only when the call
 succeeded; a list is cut at 256 bytes, which `<name>_cut` says, and what could not be read is
-null with `<name>_unreadable`. Bits without a name are numbers. Under a call stand its forms:
-the arguments it has where another argument says what they are. Numbers in brackets are those of
-x86-64, of 32-bit calls on x86-64 (`@32`) and of aarch64.";
+null with `<name>_unreadable`. What the kernel overwrites is given *at entry*: it is read before
+that. Where it is *changed* then, `<name>_left` is what stood there when the call had done
+something or a signal had ended it: the descriptors of a set that were ready, of anything else
+what is not as it was. Of a set the first 64 descriptors are given. The arguments of an exec
+(*argv*) stand in its call when it failed, and else in `process_exec`. Bits without a name are
+numbers. Under a call stand its forms: the arguments it has where another argument says what they
+are. Numbers in brackets are those of x86-64, of 32-bit calls on x86-64 (`@32`) and of aarch64.";
 
 fn write_call(call: &CallFields, out: &mut dyn Write) -> io::Result<()> {
     let number = |abi| call.numbers.get(abi).map_or("-".to_string(), u32::to_string);
@@ -321,10 +325,13 @@ impl Met {
             Extent::ResultBytes => format!("{of} of as many bytes as returned"),
             Extent::Pointed(arg) => format!("{of}, as long as {} says", by(arg)),
             Extent::Inside(_) => format!("{of}, as long as it says"),
-            Extent::Bits(arg) => format!("{of} of {} bits, as the kernel left it", by(arg)),
+            Extent::Bits(arg) => format!("{of} of {} bits", by(arg)),
+            Extent::Version(arg) => format!("{of}, as wide as {} says", by(arg)),
         };
         let how = match memory.when {
             when::ALWAYS => "given",
+            when::ENTERED => "at entry given",
+            when::CHANGED => "at entry given, then changed,",
             when::INTERRUPTED => "when interrupted written",
             _ => "written",
         };

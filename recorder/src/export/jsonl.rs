@@ -14,7 +14,7 @@ use super::{
     Exporter,
     place::Place,
     rfc3339,
-    value::{Shown, show, show_argument, show_bytes},
+    value::{Shown, show, show_argument, show_bytes, show_left},
 };
 use crate::{
     cgroup::Attribution,
@@ -221,6 +221,9 @@ impl Serialize for Args<'_> {
             let name = args.get(place).map_or(unnamed.as_str(), |arg| arg.name);
             let meaning = args.get(place).map_or(Meaning::Address, |arg| arg.meaning);
             put(&mut map, name, &show_argument(self.place.event, args, values, place, abi))?;
+            if let Some(left) = show_left(self.place.event, args, values, place, abi) {
+                put(&mut map, &format!("{name}_left"), &left)?;
+            }
             let value = values.get(place).copied().unwrap_or_default();
             if matches!(meaning, Meaning::Fd | Meaning::DirFd)
                 && let Some(file) = self.place.descriptor(value as u32 as i32)

@@ -34,9 +34,47 @@ pub(super) fn pointed<'e>(pointed: &Pointed<'e>) -> Shown<'e> {
     if pointed.attached.flags & attachment_flag::UNREADABLE != 0 {
         return Shown::Unreadable;
     }
-    let Memory { layout, extent, .. } = pointed.memory;
-    let bytes = pointed.attached.bytes;
     let cut = pointed.attached.flags & attachment_flag::CUT != 0;
+    what_lies_there(pointed, pointed.as_passed().0, cut)
+}
+
+/// What the kernel left in the place of an argument, where that is told and says anything:
+/// of sets of descriptors those that were ready, of anything else what is not as it was.
+pub(super) fn left<'e>(pointed: &Pointed<'e>) -> Option<Shown<'e>> {
+    let (passed, left) = pointed.as_passed();
+    let is_set = pointed.memory.layout == Layout::FdSet;
+    if left.is_empty() || left == passed && !is_set {
+        return None;
+    }
+    let is_cut = is_set && pointed.bits().is_some_and(|bits| bits > 8 * left.len());
+    Some(what_lies_there(pointed, left, is_cut))
+}
+
+impl<'e> Pointed<'e> {
+    /// What was passed, and what the kernel left in its place. Of what was not read at entry
+    /// nothing is known but what stood there at the end.
+    fn as_passed(&self) -> (&'e [u8], &'e [u8]) {
+        let bytes = self.attached.bytes;
+        if self.attached.flags & attachment_flag::ENTERED == 0 {
+            return (bytes, &[]);
+        }
+        let one = structure::bytes(self.memory.layout, self.abi);
+        bytes.split_at_checked(one).unwrap_or((bytes, &[]))
+    }
+
+    /// How many bits there are, where another argument says so.
+    fn bits(&self) -> Option<usize> {
+        match self.memory.extent {
+            Extent::Bits(arg) => {
+                self.values.get(usize::from(arg)).map(|most| *most as u32 as usize)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn what_lies_there<'e>(pointed: &Pointed<'e>, bytes: &'e [u8], cut: bool) -> Shown<'e> {
+    let Memory { layout, extent, .. } = pointed.memory;
     match layout {
         Layout::SocketValue => {
             let layout = form::socket_layout(pointed.values, bytes.len());
@@ -45,7 +83,8 @@ pub(super) fn pointed<'e>(pointed: &Pointed<'e>) -> Shown<'e> {
                 _ => boxed(layout, decode(layout, bytes, pointed, cut)),
             };
         }
-        Layout::CpuSet | Layout::FdSet => return bit_numbers(layout, bytes, pointed),
+        Layout::CpuSet | Layout::FdSet => return bit_numbers(bytes, pointed, cut),
+        Layout::CapData => return capability_sets(bytes, pointed.abi),
         Layout::Msghdr => return message(bytes, pointed),
         _ => {}
     }
@@ -294,18 +333,27 @@ pub(super) fn signal_set(bytes: &[u8]) -> String {
 }
 
 /// The numbers of the bits that are set.
-fn bit_numbers<'e>(layout: Layout, bytes: &'e [u8], of: &Pointed<'e>) -> Shown<'e> {
-    let most = match (layout, of.memory.extent) {
-        (Layout::FdSet, Extent::Bits(arg)) => {
-            of.values.get(usize::from(arg)).map_or(usize::MAX, |most| *most as u32 as usize)
-        }
-        _ => usize::MAX,
-    };
-    let bits = (0..bytes.len() * 8).take(most);
+fn bit_numbers<'e>(bytes: &'e [u8], of: &Pointed<'e>, cut: bool) -> Shown<'e> {
+    let bits = (0..bytes.len() * 8).take(of.bits().unwrap_or(usize::MAX));
     let is_set = |bit: &usize| bytes.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 != 0);
     let set: Vec<usize> = bits.filter(is_set).collect();
-    let cut = of.attached.flags & attachment_flag::CUT != 0;
     Shown::Items(set.into_iter().map(|bit| Shown::Unsigned(bit as u64)).collect(), cut)
+}
+
+/// Sets of capabilities: each has 32 bits in one structure, and where there is a second one
+/// its upper 32 there (`mk_kernel_cap`, kernel/capability.c).
+fn capability_sets<'e>(bytes: &'e [u8], abi: Abi) -> Shown<'e> {
+    let one = structure::bytes(Layout::CapData, abi);
+    let mut found = Vec::new();
+    for placed in structure::placed(structure::body(Layout::CapData, abi), abi) {
+        let Some(low) = word(bytes, placed.offset) else { break };
+        let high = word(bytes, one + placed.offset).unwrap_or_default();
+        let mut text = String::new();
+        let set = u64::from(low) | u64::from(high) << 32;
+        names::write_wide_flags(FlagSet::Capabilities, set, abi, &mut text);
+        found.push((placed.member.name, Shown::Word(text)));
+    }
+    Shown::Structure(found, false)
 }
 
 /// How a process ended or stopped (include/uapi/linux/wait.h, bits of wait(2)), in the
@@ -502,7 +550,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::syscall::written;
+    use crate::event::syscall::{changed, changed_bits, written};
 
     const ABIS: [Abi; 3] = [Abi::X86_64, Abi::X86, Abi::Aarch64];
 
@@ -530,7 +578,9 @@ mod tests {
         values: &'e [u64],
         abi: Abi,
     ) -> Shown<'e> {
-        pointed(&Pointed { memory, attached, parts, values, abi })
+        let of = Pointed { memory, attached, parts, values, abi };
+        assert!(left(&of).is_none_or(|shown| text(&shown).len() < 200_000));
+        pointed(&of)
     }
 
     fn memory_of(meaning: Meaning) -> Memory {
@@ -568,7 +618,8 @@ mod tests {
                     };
                 }
                 for length in (0..64).chain([96, 120, 128, 255, 300]) {
-                    let flags = (length % 3) as u8;
+                    let entered = attachment_flag::ENTERED * (length & 1) as u8;
+                    let flags = (length % 3) as u8 | entered;
                     let attached = Attached { index: 0, flags, bytes: &bytes[..length] };
                     let parts = [None, Some(&attached), Some(&attached), Some(&attached)];
                     for abi in ABIS {
@@ -611,6 +662,57 @@ mod tests {
         let event = [1u8, 0, 0, 0x80, 5, 0, 0, 0, 1, 0, 0, 0];
         let expected = "{events=EPOLLIN|EPOLLET, data={u32=5, u64=4294967301}}";
         assert_eq!(one(Layout::EpollEvent, &event, Abi::X86_64), expected);
+    }
+
+    /// CAP_PERFMON, CAP_BPF and CAP_CHECKPOINT_RESTORE are above the first 32.
+    #[test]
+    fn both_halves_of_capabilities_are_one_set() {
+        let sets: Vec<u8> =
+            [1u32, 0x21, 0, 1 << 6 | 1 << 7 | 1 << 8, 1 << 31, 0].map(u32::to_le_bytes).concat();
+        assert_eq!(
+            one(Layout::CapData, &sets, Abi::X86_64),
+            "{effective=1<<CAP_CHOWN|1<<CAP_PERFMON|1<<CAP_BPF|1<<CAP_CHECKPOINT_RESTORE, \
+             permitted=1<<CAP_CHOWN|1<<CAP_KILL|0x8000000000000000, inheritable=0}"
+        );
+        // Version 1, and files of before have the first of them.
+        let low = "{effective=1<<CAP_CHOWN, permitted=1<<CAP_CHOWN|1<<CAP_KILL, inheritable=0}";
+        assert_eq!(one(Layout::CapData, &sets[..12], Abi::X86_64), low);
+    }
+
+    /// The time of a `select` and its sets as they were passed, and what came of them.
+    #[test]
+    fn what_was_passed_and_what_was_left_are_told_apart() {
+        let of = |bytes: &[u8], flags, meaning, values: &[u64]| {
+            let attached = Attached { index: 1, flags, bytes };
+            let memory = memory_of(meaning);
+            let parts = [None; 4];
+            let of = Pointed { memory, attached: &attached, parts, values, abi: Abi::X86_64 };
+            (text(&pointed(&of)), left(&of).map(|shown| text(&shown)))
+        };
+        let entered = attachment_flag::ENTERED;
+        let words = |words: &[u64]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        };
+        let time = changed(Layout::Timeval);
+        let shown = |sec, usec| format!("{{tv_sec={sec}, tv_usec={usec}}}");
+        let both = of(&words(&[1, 0, 0, 999_999]), entered, time, &[]);
+        assert_eq!(both, (shown(1, 0), Some(shown(0, 999_999))));
+        assert_eq!(of(&words(&[1, 0]), entered, time, &[]), (shown(1, 0), None));
+        // The kernel left it alone.
+        assert_eq!(of(&words(&[1, 0, 1, 0]), entered, time, &[]), (shown(1, 0), None));
+        // Files of before have what was left, and nothing else.
+        assert_eq!(of(&words(&[0, 5]), 0, time, &[]), (shown(0, 5), None));
+
+        let set = changed_bits(Layout::FdSet, 0);
+        let list = |text: &str| text.to_string();
+        let of_set = |bytes: &[u64], flags, count| of(&words(bytes), flags, set, &[count]);
+        assert_eq!(of_set(&[0x18], entered, 5), (list("[3, 4]"), None));
+        assert_eq!(of_set(&[0x18, 8], entered, 5), (list("[3, 4]"), Some(list("[3]"))));
+        assert_eq!(of_set(&[0x18, 0x18], entered, 4), (list("[3]"), Some(list("[3]"))));
+        let cut = entered | attachment_flag::CUT;
+        assert_eq!(of_set(&[1, 1, 2], cut, 128), (list("[0, ...]"), Some(list("[0, 65]"))));
+        assert_eq!(of_set(&[1, 1], cut, 128), (list("[0, ...]"), Some(list("[0, ...]"))));
+        assert_eq!(of_set(&[], entered, 0), (list("[]"), None));
     }
 
     #[test]

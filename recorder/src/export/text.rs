@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use super::{
     Exporter,
     place::Place,
-    value::{Shown, show, show_argument, show_bytes},
+    value::{Shown, show, show_argument, show_bytes, show_left},
 };
 use crate::{
     cgroup::{Attribution, Container},
     clock::ClockAnchor,
     context::Processes,
     event::{
-        Call, Event, FlagSet, Kind, Meaning, names,
+        Call, Event, FlagSet, Kind, Layout, Meaning, names,
         syscall::{self, Abi, Arg, Syscall},
         wire::{ATTACHMENT_WAIT_CHANNEL, flag},
     },
@@ -100,6 +100,7 @@ impl Text {
         self.line.push('(');
         let values = call.args();
         let args = row.map(|row| row.args_of(values)).unwrap_or_default();
+        let mut left = String::new();
         for place in 0..values.len() {
             if row.is_some_and(|row| !row.reads_arg(place, values)) {
                 continue;
@@ -108,6 +109,9 @@ impl Text {
                 self.line.push_str(", ");
             }
             push(&show_argument(event, args, values, place, abi), &mut self.line);
+            if let Some(shown) = show_left(event, args, values, place, abi) {
+                self.left(args.get(place), &shown, &mut left);
+            }
             let meaning = args.get(place).map_or(Meaning::Address, |arg| arg.meaning);
             let value = values.get(place).copied().unwrap_or_default() as u32 as i32;
             let name = match meaning {
@@ -124,7 +128,28 @@ impl Text {
             return;
         }
         self.line.push(')');
-        self.result(event, call, row, where_from);
+        self.result(event, call, row, where_from, &left);
+    }
+
+    /// What the kernel left in the place of an argument: of sets and times that goes behind
+    /// the result, of anything else behind the argument.
+    fn left(&mut self, arg: Option<&Arg>, shown: &Shown<'_>, behind: &mut String) {
+        let Some(&Arg { name, meaning: Meaning::Memory(memory) }) = arg else { return };
+        let label = match (memory.layout, name) {
+            (Layout::FdSet, _) if *shown == Shown::Items(Vec::new(), false) => return,
+            (Layout::FdSet, "inp") => "in ",
+            (Layout::FdSet, "outp") => "out ",
+            (Layout::FdSet, _) => "except ",
+            (Layout::Timespec | Layout::Timespec64 | Layout::Timeval, _) => "left ",
+            _ => {
+                self.line.push_str(" => ");
+                push(shown, &mut self.line);
+                return;
+            }
+        };
+        behind.push_str(if behind.is_empty() { "" } else { ", " });
+        behind.push_str(label);
+        push(shown, behind);
     }
 
     fn between_angles(&mut self, name: Option<Vec<u8>>) {
@@ -154,6 +179,7 @@ impl Text {
         call: Call<'_, '_>,
         row: Option<&Syscall>,
         place: Place<'_>,
+        left: &str,
     ) {
         match call.errno() {
             Some(errno) => {
@@ -168,6 +194,9 @@ impl Text {
                 self.between_angles(row.and_then(|row| place.returned(row, call)));
             }
             None => self.line.push_str(" = ?"),
+        }
+        if !left.is_empty() {
+            self.line.push_str(&format!(" ({left})"));
         }
         match call.dur_ns() {
             Some(dur) => self.line.push_str(&format!(" <{}>", seconds(dur))),

@@ -50,14 +50,38 @@ pub(super) fn show_argument<'a>(
         Meaning::By(choice) => form::chosen(choice, values),
         meaning => meaning,
     };
-    let attachment = |part| event.attachment(attachment_part(place as u8, part));
-    match (meaning, attachment(0)) {
-        (Meaning::Memory(memory), Some(attached)) => {
-            let parts = [None, attachment(1), attachment(2), attachment(3)];
-            structure::pointed(&structure::Pointed { memory, attached, parts, values, abi })
-        }
-        (meaning, attached) => show(meaning, value, attached, abi),
+    match pointed(event, meaning, values, place, abi) {
+        Some(pointed) => structure::pointed(&pointed),
+        None => show(meaning, value, event.attachment(place as u8), abi),
     }
+}
+
+/// What the kernel left in the place of what argument `place` of a call points to, where it
+/// may have changed it and that says anything.
+pub(super) fn show_left<'a>(
+    event: &'a Event<'a>,
+    args: &[Arg],
+    values: &'a [u64],
+    place: usize,
+    abi: Abi,
+) -> Option<Shown<'a>> {
+    let meaning = args.get(place)?.meaning;
+    structure::left(&pointed(event, meaning, values, place, abi)?)
+}
+
+/// What an argument points to, where that was read and is no string.
+fn pointed<'a>(
+    event: &'a Event<'a>,
+    meaning: Meaning,
+    values: &'a [u64],
+    place: usize,
+    abi: Abi,
+) -> Option<structure::Pointed<'a>> {
+    let Meaning::Memory(memory) = meaning else { return None };
+    let attachment = |part| event.attachment(attachment_part(place as u8, part));
+    let attached = attachment(0)?;
+    let parts = [None, attachment(1), attachment(2), attachment(3)];
+    Some(structure::Pointed { memory, attached, parts, values, abi })
 }
 
 /// What a number says. `attached` is what it points to, where that was read.
@@ -187,10 +211,10 @@ pub(super) fn show_bytes<'a>(meaning: Meaning, attached: &Attached<'a>) -> Shown
             None => Shown::Nothing,
         },
         Meaning::Argv => {
-            let bytes = attached.bytes.strip_suffix(b"\0").unwrap_or(attached.bytes);
-            if bytes.is_empty() {
+            if attached.bytes.is_empty() {
                 return Shown::List(Vec::new(), cut);
             }
+            let bytes = attached.bytes.strip_suffix(b"\0").unwrap_or(attached.bytes);
             Shown::List(bytes.split(|byte| *byte == 0).collect(), cut)
         }
         Meaning::Comm => Shown::Bytes(attached.text(), cut),
@@ -199,5 +223,22 @@ pub(super) fn show_bytes<'a>(meaning: Meaning, attached: &Attached<'a>) -> Shown
             None => Shown::Nothing,
         },
         _ => Shown::Bytes(attached.bytes, cut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One empty argument was shown as none.
+    #[test]
+    fn lists_of_arguments_have_as_many_as_there_are() {
+        let list = |bytes| match show_bytes(Meaning::Argv, &Attached { index: 0, flags: 0, bytes })
+        {
+            Shown::List(list, false) => list.len(),
+            other => panic!("{other:?} is no list"),
+        };
+        let counts = [&b""[..], b"\0", b"a\0", b"a\0\0", b"\0\0", b"a\0b"].map(list);
+        assert_eq!(counts, [0, 1, 1, 2, 2, 2]);
     }
 }

@@ -4,7 +4,7 @@
 use std::{fs, io::Read as _};
 
 use aya::{maps::Array, programs::Iter};
-use recorder_ebpf::wire::{SYSCALL_ARGS_MAX, Slot, SlotRow, slot_state};
+use recorder_ebpf::wire::{SYSCALL_ARGS_MAX, Slot, SlotRow, flag, slot_state};
 
 use super::{ProbeError, SlotLister, program};
 
@@ -68,6 +68,7 @@ pub fn unfinished_calls(lister: &SlotLister) -> Result<Vec<UnfinishedCall>, Prob
 
 /// One row as the iterator wrote it.
 fn row(bytes: &[u8]) -> Option<UnfinishedCall> {
+    let bytes = bytes.get(..size_of::<SlotRow>())?;
     let half = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let word = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let slot = std::mem::offset_of!(SlotRow, slot);
@@ -81,7 +82,7 @@ fn row(bytes: &[u8]) -> Option<UnfinishedCall> {
         entry_ns: word(slot + std::mem::offset_of!(Slot, entry_ns))?,
         nr: word(slot + std::mem::offset_of!(Slot, nr))?.cast_signed(),
         args,
-        compat: half(slot + std::mem::offset_of!(Slot, flags))? != 0,
+        compat: half(slot + std::mem::offset_of!(Slot, flags))? & u32::from(flag::COMPAT) != 0,
     })
 }
 
@@ -101,7 +102,7 @@ fn listed_by_array(lister: &SlotLister) -> Result<Vec<UnfinishedCall>, ProbeErro
                 entry_ns: slot.entry_ns,
                 nr: slot.nr,
                 args: slot.args,
-                compat: slot.flags != 0,
+                compat: slot.flags & u32::from(flag::COMPAT) != 0,
             });
         }
     }

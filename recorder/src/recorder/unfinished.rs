@@ -26,7 +26,7 @@ use crate::{
         syscall::{self, Abi},
         wire::{
             ATTACHMENT_WAIT_CHANNEL, LATE_NS, Reading, STRING_BYTES_MAX, SYSCALL_ATTACHMENTS_MAX,
-            attachment_flag, attachment_part, flag, reading, when,
+            attachment_flag, attachment_part, capability_sets, flag, reading, when,
         },
     },
     loss::Missing,
@@ -340,14 +340,21 @@ fn attachments(call: &UnfinishedCall, native: Abi) -> Vec<Attachment> {
     let args = row.map(|row| row.args_of(&call.args)).unwrap_or_default();
     let mut attached: Vec<Attachment> = Vec::new();
     let readings = capture::readings(args, abi, DataKept::default());
-    // What the kernel is to write is not there yet.
-    let given = readings.into_iter().filter(|(_, reading)| reading.when == when::ALWAYS);
+    // What the kernel is to write is not there yet, and what it is to change is as it was.
+    let given = readings
+        .into_iter()
+        .filter(|(_, reading)| reading.when == when::ALWAYS || reading.when >= when::ENTERED);
     for (arg, reading) in given.take(SYSCALL_ATTACHMENTS_MAX) {
         let base = attached.iter().rfind(|(index, ..)| *index == arg);
         let base = base.map(|(_, _, bytes)| bytes.as_slice());
         let Some((pointer, bytes)) = place_of(call, arg, &reading, base) else { continue };
         let read = match reading.kind {
             reading::STRING | reading::FOLLOW_STRING => read_string(call.pid, pointer),
+            _ if reading.when >= when::ENTERED => {
+                let most = reading.bytes_max.min(reading.element_bytes);
+                let read = read_part(call.pid, pointer, bytes, most);
+                read.map(|(flags, bytes)| (flags | attachment_flag::ENTERED, bytes))
+            }
             _ => read_part(call.pid, pointer, bytes, reading.bytes_max),
         };
         let (flags, bytes) = read.unwrap_or_else(|_| (attachment_flag::UNREADABLE, Vec::new()));
@@ -379,6 +386,10 @@ fn place_of(
         reading::INSIDE => at_user(pointer.wrapping_add(u64::from(reading.count_at)))?,
         reading::POINTED => at_user(word(reading.count_at))?,
         reading::BITS => (word(reading.count_at) & u64::from(u32::MAX)).div_ceil(64),
+        reading::VERSION => match capability_sets(at_user(word(reading.count_at))? as u32) {
+            0 => return None,
+            sets => u64::from(sets),
+        },
         reading::FOLLOW | reading::FOLLOW_STRING => {
             let (base, at) = (base?, usize::from(reading.pointer_at));
             let high = if reading.narrow == 0 { half(base, at + 4)? } else { 0 };

@@ -39,7 +39,7 @@ const UNRECORDED_MEMBERS: [&str; 15] = [
 ];
 
 /// Suffixes of what stands beside a value in JSON.
-const TWINS: [&str; 5] = ["_hex", "_cut", "_unreadable", "_file", "_full"];
+const TWINS: [&str; 6] = ["_hex", "_cut", "_unreadable", "_file", "_full", "_left"];
 
 /// Something the two do not say alike.
 #[derive(Clone, Debug)]
@@ -153,7 +153,7 @@ fn names_of(call: &str, args: &Value) -> Vec<&'static str> {
 }
 
 /// The arguments as they were after the call, when the recorder reads them: strace prints
-/// what `poll` and `select` answered behind the result.
+/// what `poll` answered behind the result. What `select` was given the recorder reads before.
 fn after_the_call(call: &TracedCall) -> Vec<Argument> {
     let mut args = call.args.clone();
     // What waits for bits has no second address, and strace leaves it out.
@@ -177,25 +177,6 @@ fn after_the_call(call: &TracedCall) -> Vec<Argument> {
             };
             if let Some((_, Traced::List(asked))) = args.first_mut() {
                 asked.iter_mut().for_each(|asked| answer_poll(asked, &answers));
-            }
-        }
-        "select" | "pselect6" | "_newselect" => {
-            let note = call.note.replace("in [", "in=[").replace("out [", "out=[");
-            let note = note.replace("except [", "except=[").replace("left {", "left={");
-            let answers = strace::value(&format!("{{{note}}}"));
-            let member = |wanted: &str| match &answers {
-                Ok(Traced::Structure(members)) => {
-                    members.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
-                }
-                _ => None,
-            };
-            for (place, name) in [(1, "in"), (2, "out"), (3, "except")] {
-                if let Some((_, set @ Traced::List(_))) = args.get_mut(place) {
-                    *set = member(name).unwrap_or(Traced::List(Vec::new()));
-                }
-            }
-            if let (Some((_, time)), Some(left)) = (args.get_mut(4), member("left")) {
-                *time = left;
             }
         }
         _ => {}
@@ -270,6 +251,11 @@ impl Walk<'_> {
             Traced::List(items) if twin("_cut").is_some() && found.is_array() => {
                 let list = found.as_array().map(Vec::as_slice).unwrap_or_default();
                 self.list(place, &items[..items.len().min(list.len())], list);
+            }
+            // Before and after, where that is not the same.
+            Traced::Change(from, to) if twin("_left").is_some() => {
+                self.tree(place, from, found);
+                self.tree(&format!("{place}<left>"), to, twin("_left").unwrap_or_default());
             }
             // An address in the place of a string: neither could read it.
             Traced::Word(word) if word.starts_with("0x") && twin("_unreadable").is_some() => {

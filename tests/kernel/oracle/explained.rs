@@ -11,7 +11,6 @@ pub(super) enum Reason {
     ReturnsFromSignal,
     Unused,
     WrittenThere,
-    FailedExec,
     Script,
     IgnoredPointer,
     FailedLength,
@@ -20,7 +19,6 @@ pub(super) enum Reason {
     NamesOfZero,
     MoreThanStrace,
     OtherMoment,
-    UpperCapabilities,
     NotDecoded,
 }
 
@@ -45,7 +43,6 @@ pub(super) const REASONS: &[(Reason, &str)] = &[
         Reason::WrittenThere,
         "strace prints the number the kernel wrote there beside the address, the recorder the address",
     ),
-    (Reason::FailedExec, "the words of a program are recorded when it starts; this one did not"),
     (
         Reason::Script,
         "the words of a script begin with its interpreter once the kernel has started that",
@@ -70,10 +67,6 @@ pub(super) const REASONS: &[(Reason, &str)] = &[
     ),
     (Reason::OtherMoment, "strace reads it when the call begins, the recorder when it returns"),
     (
-        Reason::UpperCapabilities,
-        "capabilities are two halves in memory, of which the recorder reads the first",
-    ),
-    (
         Reason::NotDecoded,
         "masks of memory nodes, priorities of input and output, the filter of ICMP, an error as the value of an option: numbers or addresses to the recorder",
     ),
@@ -91,7 +84,6 @@ pub(super) fn reason(difference: &Difference) -> Option<Reason> {
     let is_text = traced.starts_with('"');
     Some(match place.as_str() {
         "execve.envp" | "execveat.envp" => Reason::Environment,
-        "execve.argv" | "execveat.argv" if is_address && *failed => Reason::FailedExec,
         "execve.argv[script]" => Reason::Script,
         "getdents64.dirent" | "getdents.dirent" if is_address => Reason::Data,
         _ if place.ends_with(".iov_base") && is_address => Reason::Data,
@@ -142,15 +134,6 @@ pub(super) fn reason(difference: &Difference) -> Option<Reason> {
         "ioctl.arg.c_oflag" | "ioctl.arg.c_iflag" | "ioctl.arg.c_cflag" => Reason::NamesOfZero,
         "setsockopt.optval" | "getsockopt.optval" if is_text => Reason::MoreThanStrace,
         "ioctl.arg" if recorded.starts_with("\"O_") => Reason::MoreThanStrace,
-        "capget.header.version" => Reason::OtherMoment,
-        // The kernel writes there what is left of the time.
-        _ if ["select.tvp.", "pselect6.tsp.", "ppoll.tsp."]
-            .iter()
-            .any(|to| place.starts_with(to)) =>
-        {
-            Reason::OtherMoment
-        }
-        "capget.dataptr.effective" | "capset.data.effective" => Reason::UpperCapabilities,
         "set_mempolicy.nmask"
         | "get_mempolicy.nmask"
         | "get_mempolicy.policy"
