@@ -546,8 +546,12 @@ fn half(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
-/// The block of a frame, and how many bytes it had before compression.
+/// The block of a frame, and how many bytes it had before compression. A frame that does not
+/// say so is none of ours: copied into another file it would not be as its seek table says.
 fn decode_frame(frame: &[u8]) -> Result<(DecodedBlock, u32), Damage> {
+    if !matches!(zstd::zstd_safe::get_frame_content_size(frame), Ok(Some(_))) {
+        return Err(Damage::Compression("the frame does not say how long it is".to_string()));
+    }
     let raw = zstd::bulk::decompress(frame, RAW_BYTES_MAX)
         .map_err(|error| Damage::Compression(error.to_string()))?;
     let block = DecodedBlock::read(&raw).map_err(Damage::Columns)?;
