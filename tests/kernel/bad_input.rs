@@ -13,7 +13,7 @@ use std::{
 };
 
 use recorder_tests::{
-    Child, Ended, Pipe, RecorderProcess, TestDirectory, calls, errno, kind, number, one,
+    Child, Ended, Pipe, RecorderProcess, TestDirectory, calls, errno, kind, last_deed, number, one,
     rename_thread, skip, text,
 };
 use serde_json::{Value, json};
@@ -410,7 +410,7 @@ fn a_call_seccomp_kills_or_traps_has_a_name_and_no_result() {
             assert_eq!(refused["args"]["len"], 1, "{refused}");
             assert_eq!(refused["no_entry"], true, "{refused}");
         }
-        let end = events.last().expect("an end");
+        let end = last_deed(&events).expect("an end");
         assert_eq!((&end["kind"], &end["signal"]), (&json!("process_exit"), &json!("SIGSYS")));
     }
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use recorder_tests::{
-    Child, Ended, Pipe, RecorderProcess, TestDirectory, calls, errno, kind, number, of_pid, one,
-    position, text,
+    Child, Ended, Pipe, RecorderProcess, TestDirectory, calls, errno, kind, last_deed, number,
+    of_pid, one, position, text,
 };
 use serde_json::{Value, json};
 
@@ -215,7 +215,7 @@ fn exit_and_exit_group_are_recorded_without_result() {
         assert_eq!((exit.get("ret"), &exit["no_return"]), (None, &json!(true)), "{exit}");
         let ended = one(&events, "end", |event| event["kind"] == "process_exit");
         assert_eq!((&ended["code"], &ended["signal"]), (&json!(code), &json!(0)));
-        assert_eq!(events.last(), Some(ended), "the end comes last");
+        assert_eq!(last_deed(&events), Some(ended), "the end comes last");
     }
 }
 
@@ -417,7 +417,7 @@ fn a_call_the_thread_is_killed_in_appears_once_before_the_end() {
     assert_eq!(said, (&json!("ERESTARTSYS"), None), "{killed}");
     assert_eq!(killed["args"]["fd"], pipe.reader, "{killed}");
     assert!(number(&killed["dur_ns"]) > 0, "{killed}");
-    let end = events.last().expect("an end");
+    let end = last_deed(&events).expect("an end");
     assert_eq!((&end["kind"], &end["signal"]), (&json!("process_exit"), &json!("SIGKILL")));
 }
 

@@ -29,6 +29,12 @@ pub fn kind<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
     events.iter().filter(|event| event["kind"] == kind).collect()
 }
 
+/// The last thing a process did: when the kernel lets go of it is the kernel's affair, and
+/// may be before a dump or after it.
+pub fn last_deed(events: &[Value]) -> Option<&Value> {
+    events.iter().rfind(|event| event["kind"] != "process_reap")
+}
+
 /// The events of this process.
 pub fn of_pid(events: &[Value], pid: i32) -> Vec<Value> {
     events.iter().filter(|event| event["pid"] == pid).cloned().collect()

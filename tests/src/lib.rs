@@ -35,7 +35,7 @@ pub use child::{Child, Ended, Pipe, errno, pin, rename_thread, this_thread};
 pub use daemon::{Outcome, RecorderProcess, Start, binary, run};
 pub use directory::TestDirectory;
 pub use events::{
-    calls, kind, lost_count, ns, number, of_pid, one, position, recorded, text, word,
+    calls, kind, last_deed, lost_count, ns, number, of_pid, one, position, recorded, text, word,
 };
 pub use hierarchy::{ControlGroup, Hierarchy};
 pub use wait::{LIMIT, wait_for, wait_until};
