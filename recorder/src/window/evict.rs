@@ -78,7 +78,7 @@ impl Window {
         may_go: &dyn Fn(&Block) -> bool,
     ) {
         for class in [Class::Precious, Class::State] {
-            let has_more = |window: &Window| window.sealed_bytes_of(class) > window.kept_share();
+            let has_more = |window: &Window| window.sealed_bytes.of(class) > window.kept_share();
             self.evict_while(class, may_go, &|window| bytes(window) > most && has_more(window));
         }
         for class in [Class::Bulk, Class::Precious, Class::State] {
@@ -106,10 +106,6 @@ impl Window {
     /// so that a flood of failures leaves half of the window to what succeeded.
     fn kept_share(&self) -> u64 {
         self.share() / 4
-    }
-
-    fn sealed_bytes_of(&self, class: Class) -> u64 {
-        self.sealed_bytes.get(class as usize).copied().unwrap_or_default()
     }
 
     /// Drops the oldest block of a class in a segment, the open one behind the last.
@@ -160,9 +156,7 @@ impl Window {
         for block in blocks {
             self.evicted.blocks += 1;
             self.blocks -= 1;
-            if let Some(bytes) = self.sealed_bytes.get_mut(block.meta().class as usize) {
-                *bytes -= block.bytes();
-            }
+            self.sealed_bytes.remove(&block);
             if block.is_shared() {
                 self.pinned_bytes += block.bytes();
                 self.pinned.push(block);
@@ -186,7 +180,7 @@ impl Window {
     /// Puts a block of state before all others of its class.
     fn keep(&mut self, block: Block) {
         self.evicted.events -= block.meta().ledger_events();
-        self.count_sealed(&block);
+        self.sealed_bytes.add(&block);
         self.blocks += 1;
         let is_state = |block: &Block| block.meta().class == Class::State;
         match self.segments.iter_mut().find(|segment| segment.blocks.iter().any(is_state)) {

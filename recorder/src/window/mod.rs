@@ -60,6 +60,32 @@ struct Segment {
     last_ns: u64,
 }
 
+/// Bytes of sealed blocks by class.
+#[derive(Default)]
+struct SealedBytes([u64; Class::RECORDED.len()]);
+
+impl SealedBytes {
+    fn add(&mut self, block: &Block) {
+        if let Some(bytes) = self.0.get_mut(block.meta().class as usize) {
+            *bytes += block.bytes();
+        }
+    }
+
+    fn remove(&mut self, block: &Block) {
+        if let Some(bytes) = self.0.get_mut(block.meta().class as usize) {
+            *bytes -= block.bytes();
+        }
+    }
+
+    fn of(&self, class: Class) -> u64 {
+        self.0.get(class as usize).copied().unwrap_or_default()
+    }
+
+    fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
 /// What left the window, for the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evicted {
@@ -149,8 +175,7 @@ pub struct Window {
     baseline: Arc<Processes>,
     /// What it takes: adding it up for every event is dear.
     baseline_bytes: u64,
-    /// Bytes of sealed blocks by class.
-    sealed_bytes: [u64; Class::RECORDED.len()],
+    sealed_bytes: SealedBytes,
     /// Blocks that left the window and are still being written to a file.
     pinned: Vec<Block>,
     /// The baselines of dumps, where ours has changed since.
@@ -185,7 +210,7 @@ impl Window {
             is_spare_wanted: false,
             baseline_bytes: baseline.bytes(),
             baseline: Arc::new(baseline),
-            sealed_bytes: [0; Class::RECORDED.len()],
+            sealed_bytes: SealedBytes::default(),
             pinned: Vec::new(),
             pinned_baselines: Vec::new(),
             pinned_bytes: 0,
@@ -318,15 +343,9 @@ impl Window {
         if let Some(unseen) = &mut self.unseen {
             unseen.push(block.clone());
         }
-        self.count_sealed(&block);
+        self.sealed_bytes.add(&block);
         self.blocks += 1;
         self.current.push(block);
-    }
-
-    fn count_sealed(&mut self, block: &Block) {
-        if let Some(bytes) = self.sealed_bytes.get_mut(block.meta().class as usize) {
-            *bytes += block.bytes();
-        }
     }
 
     fn end_segment(&mut self) {
@@ -347,10 +366,9 @@ impl Window {
         for block in blocks.chain(&mut self.current) {
             if let Block::Handed(handed) = block {
                 let Some(sealed) = handed.try_sealed() else { return };
-                let before = block.bytes();
+                self.sealed_bytes.remove(block);
                 *block = Block::Sealed(sealed);
-                let bytes = self.sealed_bytes.get_mut(block.meta().class as usize);
-                bytes.into_iter().for_each(|bytes| *bytes = *bytes + block.bytes() - before);
+                self.sealed_bytes.add(block);
                 return;
             }
         }
@@ -462,7 +480,7 @@ impl Window {
 
     /// Bytes of sealed blocks, with what stands beside each frame.
     pub fn sealed_bytes(&self) -> u64 {
-        self.sealed_bytes.iter().sum()
+        self.sealed_bytes.total()
     }
 
     /// Compressed bytes per event of what is sealed; 0 where nothing is.
